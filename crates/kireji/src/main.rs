@@ -1,0 +1,2 @@
+//! kireji
+fn main() {}
