@@ -20,7 +20,7 @@ pub struct Address {
 impl Address {
     /// Returns an address, if `device` is at most 31 and `function` at most 7.
     pub fn new(domain: u32, bus: u8, device: u8, function: u8) -> Option<Self> {
-        (device < 32 && function < 8).then(|| Self { domain, bus, devfn: device << 3 | function })
+        (device < 32 && function < 8).then_some(Self { domain, bus, devfn: device << 3 | function })
     }
 
     /// The PCI domain, also called segment.

@@ -5,5 +5,16 @@
 //! `host`.
 
 mod address;
+mod card;
+mod class;
+pub mod config;
+mod function;
+mod host;
+mod region;
 
 pub use address::{Address, Named, ParseAddressError};
+pub use card::Card;
+pub use class::Class;
+pub use function::{Function, Ids};
+pub use host::Host;
+pub use region::{Region, RegionKind};
