@@ -1,0 +1,40 @@
+//! Who drives a function, and who may.
+
+use host::{ReadError, Sysroot};
+use pci::{Address, Function};
+use serde::{Deserialize, Serialize};
+
+/// The kernel's driver that hands a function to user space.
+pub const VFIO_PCI: &str = "vfio-pci";
+
+/// A function's driver and driver override.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Binding {
+    /// The driver that it is bound to.
+    pub driver: Option<String>,
+    /// The only driver that may bind it, if one is set.
+    #[serde(rename = "override")]
+    pub driver_override: Option<String>,
+}
+
+impl Binding {
+    /// Reads the binding of a function.
+    ///
+    /// # Errors
+    /// There is no such function, or sysfs cannot be read.
+    pub fn read(host: &Sysroot, address: Address) -> Result<Self, ReadError> {
+        let path = Function::path(address);
+        let set = host.text(format!("{path}/driver_override"))?;
+        Ok(Self {
+            driver: host.link_name(format!("{path}/driver"))?,
+            // An unset override reads as the C library's null string
+            // (drivers/pci/pci-sysfs.c, driver_override_show).
+            driver_override: Some(set).filter(|set| !set.is_empty() && set != "(null)"),
+        })
+    }
+
+    /// Whether vfio-pci has the function.
+    pub fn is_vfio(&self) -> bool {
+        self.driver.as_deref() == Some(VFIO_PCI)
+    }
+}

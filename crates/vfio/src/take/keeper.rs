@@ -1,0 +1,266 @@
+//! Taking, returning and recovering cards.
+
+use host::{Journal, Owner, ReadError, Sysroot};
+use pci::Address;
+
+use super::lease::{Lease, Leases, Step};
+use super::restore::Hand;
+use super::{
+    Binding, Held, LeaseError, Purpose, RestoreError, Restored, State, SysfsWriter, VFIO_PCI,
+};
+
+/// Version of a lease's layout.
+const SCHEMA: u32 = 1;
+
+/// A card could not be taken. Unless the error says otherwise, every function is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum TakeError {
+    /// The leases could not be used.
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
+    /// No function was named.
+    #[error("there is no function to take")]
+    Nothing,
+    /// A function of the card is held under another lease.
+    #[error("{address} is already taken")]
+    Taken {
+        /// The function.
+        address: Address,
+        /// How its lease stands.
+        state: State,
+    },
+    /// Sysfs could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// vfio-pci did not bind, though the kernel reported no error; rolled back.
+    #[error("vfio-pci did not bind {address}: it is on {}", got.as_deref().unwrap_or("no driver"))]
+    NotBound {
+        /// The function.
+        address: Address,
+        /// The driver that it had after the probe.
+        got: Option<String>,
+    },
+    /// A step failed; rolled back.
+    #[error("cannot take {address}")]
+    Step {
+        /// The function.
+        address: Address,
+        /// What failed.
+        #[source]
+        source: RestoreError,
+    },
+    /// A step failed, and so did the way back; the lease stays, for `recover`.
+    #[error("cannot take {address}, nor bring it back: {failure}")]
+    NotRolledBack {
+        /// The function.
+        address: Address,
+        /// What failed first.
+        failure: Box<TakeError>,
+        /// What failed on the way back.
+        #[source]
+        source: RestoreError,
+    },
+}
+
+impl TakeError {
+    /// Whether a write hangs in the kernel.
+    pub fn is_hung(&self) -> bool {
+        match self {
+            Self::Step { source, .. } => source.is_hung(),
+            Self::NotRolledBack { failure, source, .. } => source.is_hung() || failure.is_hung(),
+            _ => false,
+        }
+    }
+}
+
+impl RestoreError {
+    /// Whether a write hangs in the kernel.
+    pub fn is_hung(&self) -> bool {
+        matches!(self, Self::Write(super::WriteFailure::Hung { .. }))
+    }
+}
+
+/// Changes who drives a function.
+#[derive(Clone, Copy)]
+pub struct Keeper<'a> {
+    host: &'a Sysroot,
+    writer: &'a dyn SysfsWriter,
+}
+
+impl std::fmt::Debug for Keeper<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keeper").field("host", self.host).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Keeper<'a> {
+    /// Returns a keeper that reads `host` and writes through `writer`.
+    pub fn new(host: &'a Sysroot, writer: &'a dyn SysfsWriter) -> Self {
+        Self { host, writer }
+    }
+
+    /// Returns all leases.
+    ///
+    /// # Errors
+    /// A lease cannot be read.
+    pub fn leases(&self) -> Result<Vec<Held>, LeaseError> {
+        Leases::new(self.host).all()
+    }
+
+    /// Takes functions from their drivers and binds them to vfio-pci.
+    ///
+    /// The caller has checked that nothing is lost by it: this only does it, journalled. After an
+    /// error the functions have their first drivers and overrides again.
+    ///
+    /// # Errors
+    /// A function is held already, or the kernel refused or ignored a step.
+    pub fn take(&self, functions: &[Address], purpose: Purpose) -> Result<Held, TakeError> {
+        let leases = Leases::new(self.host);
+        let lock = leases.lock()?;
+        for held in leases.all()? {
+            if let Some(address) = functions.iter().find(|address| held.lease.holds(**address)) {
+                return Err(TakeError::Taken { address: *address, state: held.state });
+            }
+        }
+        let Some(card) = functions.iter().min().copied() else { return Err(TakeError::Nothing) };
+        let mut before = Vec::new();
+        for address in functions {
+            before.push((*address, Binding::read(self.host, *address)?));
+        }
+        let owner = Owner::current(self.host)?;
+        let lease = Lease { schema: SCHEMA, card, purpose, owner, before };
+        let mut journal = leases.create(&lock, &lease)?;
+        let mut hand = Hand { host: self.host, writer: self.writer, journal: &mut journal };
+        for (address, binding) in &lease.before {
+            if let Err(error) = take_one(&mut hand, *address, binding) {
+                return Err(self.roll_back(&lease, *address, journal, error));
+            }
+        }
+        let taken = journal.intent(&Step::Taken).map_err(LeaseError::from)?;
+        journal.done(taken).map_err(LeaseError::from)?;
+        drop(lock);
+        Ok(leases.held(lease))
+    }
+
+    fn roll_back(
+        &self,
+        lease: &Lease,
+        address: Address,
+        mut journal: Journal,
+        failure: TakeError,
+    ) -> TakeError {
+        if failure.is_hung() {
+            // Every further write to this device would hang as well.
+            return failure;
+        }
+        let mut hand = Hand { host: self.host, writer: self.writer, journal: &mut journal };
+        for (address, before) in lease.before.iter().rev() {
+            if let Err(source) = hand.restore(*address, before) {
+                let failure = Box::new(failure);
+                return TakeError::NotRolledBack { address: *address, failure, source };
+            }
+        }
+        match journal.remove() {
+            Ok(()) => failure,
+            Err(error) => {
+                let (failure, source) = (Box::new(failure), error.into());
+                TakeError::NotRolledBack { address, failure, source }
+            }
+        }
+    }
+
+    /// Gives the functions of a lease back to their former drivers.
+    ///
+    /// A function that is unwell stays on vfio-pci, and so does its whole card: `also` names what
+    /// the caller knows beyond what sysfs shows.
+    ///
+    /// # Errors
+    /// The lease is busy, or the kernel refused or ignored a step; the lease then stays.
+    pub fn give_back(
+        &self,
+        held: &Held,
+        also: &[super::Unwell],
+    ) -> Result<Vec<Restored>, TakeError> {
+        let leases = Leases::new(self.host);
+        let _lock = leases.lock()?;
+        let address = held.lease.card;
+        let current = leases.all()?.into_iter().find(|now| now.path == held.path);
+        let Some(current) = current else { return Ok(Vec::new()) };
+        let mine = current.lease.owner == Owner::current(self.host)?;
+        let refused = match current.state {
+            State::Hung { .. } => true,
+            State::Busy { .. } => !mine,
+            State::Held | State::Unwell { .. } | State::Abandoned => false,
+        };
+        if refused {
+            return Err(TakeError::Taken { address, state: current.state });
+        }
+        let failed = |source| TakeError::Step { address, source };
+        let mut journal = Journal::reopen(&held.path).map_err(LeaseError::from)?;
+        let owner = Owner::current(self.host)?;
+        let returning = journal.intent(&Step::Returning(owner)).map_err(LeaseError::from)?;
+        journal.done(returning).map_err(LeaseError::from)?;
+        let sick = self.sick(&current.lease, also)?;
+        if let Some(first) = sick.first() {
+            let unwell = journal.intent(&Step::Unwell(first.to_string()));
+            journal.done(unwell.map_err(LeaseError::from)?).map_err(LeaseError::from)?;
+            return Ok(sick.into_iter().map(Restored::Unwell).collect());
+        }
+        let mut hand = Hand { host: self.host, writer: self.writer, journal: &mut journal };
+        let mut restored = Vec::new();
+        for (address, before) in current.lease.before.iter().rev() {
+            restored.push(hand.restore(*address, before).map_err(failed)?);
+        }
+        journal.remove().map_err(LeaseError::from)?;
+        restored.reverse();
+        Ok(restored)
+    }
+
+    /// What is wrong with functions that would go back to a native driver.
+    fn sick(&self, lease: &Lease, also: &[super::Unwell]) -> Result<Vec<super::Unwell>, TakeError> {
+        let native =
+            |binding: &Binding| binding.driver.as_deref().is_some_and(|driver| driver != VFIO_PCI);
+        if !lease.before.iter().any(|(_, binding)| native(binding)) {
+            return Ok(Vec::new());
+        }
+        let mut sick = also.to_vec();
+        for (address, _) in lease.before.iter().filter(|(_, binding)| native(binding)) {
+            match super::unwell(self.host, *address) {
+                Ok(found) => sick.extend(found),
+                Err(error) if error.is_absent() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(sick)
+    }
+
+    /// Restores every card whose process is provably gone, and returns what became of each.
+    ///
+    /// # Errors
+    /// A lease could not be read, or could not be restored; it then stays.
+    pub fn recover(&self) -> Result<Vec<(Lease, Vec<Restored>)>, TakeError> {
+        let mut done = Vec::new();
+        for held in self.leases()? {
+            if held.state == State::Abandoned {
+                let restored = self.give_back(&held, &[])?;
+                done.push((held.lease, restored));
+            }
+        }
+        Ok(done)
+    }
+}
+
+fn take_one(hand: &mut Hand<'_>, address: Address, before: &Binding) -> Result<(), TakeError> {
+    let failed = |source| TakeError::Step { address, source };
+    if before.is_vfio() {
+        return Ok(());
+    }
+    hand.set_override(address, Some(VFIO_PCI)).map_err(failed)?;
+    if let Some(driver) = &before.driver {
+        hand.unbind(address, driver).map_err(failed)?;
+    }
+    hand.probe(address).map_err(failed)?;
+    // `drivers_probe` reports success whether or not a driver bound, so look.
+    let now = Binding::read(hand.host, address)?;
+    if now.is_vfio() { Ok(()) } else { Err(TakeError::NotBound { address, got: now.driver }) }
+}

@@ -1,0 +1,234 @@
+//! Who has which card, as files under `/run/kireji/leases`.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use host::journal::{self, JournalError};
+use host::{Journal, Owner, ReadError, Sysroot};
+use pci::Address;
+use serde::{Deserialize, Serialize};
+
+use super::Binding;
+
+const LEASES: &str = "/run/kireji/leases";
+const LOCK: &str = "/run/kireji/lock";
+const EXTENSION: &str = "journal";
+/// How long another command's writes are waited for before the answer is *busy*.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What a card was taken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Purpose {
+    /// To be kept until it is returned, beyond the end of the process.
+    Hold,
+    /// For as long as the process runs.
+    Run,
+}
+
+/// What a lease's journal begins with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// Version of this layout.
+    pub schema: u32,
+    /// The function that names the lease: the lowest.
+    pub card: Address,
+    /// What the functions were taken for.
+    pub purpose: Purpose,
+    /// The process that took them.
+    pub owner: Owner,
+    /// Each function with its binding before anything was written.
+    pub before: Vec<(Address, Binding)>,
+}
+
+impl Lease {
+    /// Whether the lease is about the function `address`.
+    pub fn holds(&self, address: Address) -> bool {
+        self.before.iter().any(|(held, _)| *held == address)
+    }
+}
+
+/// A journalled step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Step {
+    /// Setting a driver override; `None` clears it.
+    Override(Address, Option<String>),
+    /// Unbinding from a driver.
+    Unbind(Address, String),
+    /// Letting drivers probe.
+    Probe(Address),
+    /// All functions are on vfio-pci.
+    Taken,
+    /// The named process has begun to give the functions back.
+    Returning(Owner),
+    /// The functions stay on vfio-pci, for this reason.
+    Unwell(String),
+    /// A write hangs in the kernel, in the process with this number.
+    Hung(u32),
+}
+
+/// How a lease stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// A living process is taking or returning the card, or running with it.
+    Busy {
+        /// Its number.
+        pid: u32,
+    },
+    /// The card was taken to be kept.
+    Held,
+    /// The card stayed on vfio-pci when it was returned, because it was unwell.
+    Unwell {
+        /// What was wrong with it.
+        reason: String,
+    },
+    /// The process that was at it is gone: `recover` restores the start.
+    Abandoned,
+    /// A write hangs in the kernel: only a reboot helps.
+    Hung {
+        /// The process that is stuck.
+        pid: u32,
+    },
+}
+
+/// A lease with its state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The lease.
+    pub lease: Lease,
+    /// How it stands.
+    pub state: State,
+    pub(super) path: PathBuf,
+}
+
+/// The leases could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseError {
+    /// Another command is writing at this moment.
+    #[error("another kireji is taking or returning a card at this moment")]
+    Locked,
+    /// The directory or the lock could not be used.
+    #[error("cannot use {}", path.display())]
+    Io {
+        /// The directory or file.
+        path: PathBuf,
+        /// What the operating system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A lease's journal could not be read or written.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The state of a process or device could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+/// The leases of a host.
+#[derive(Debug)]
+pub(super) struct Leases<'a> {
+    host: &'a Sysroot,
+}
+
+/// Held while leases and bindings are being changed; released when dropped, or with the process.
+#[derive(Debug)]
+pub(super) struct Lock(#[expect(dead_code, reason = "the open file is the lock")] File);
+
+impl<'a> Leases<'a> {
+    pub(super) fn new(host: &'a Sysroot) -> Self {
+        Self { host }
+    }
+
+    /// Waits a short time for the lock on all changes.
+    pub(super) fn lock(&self) -> Result<Lock, LeaseError> {
+        let path = self.host.locate(LOCK);
+        let failed = |source| LeaseError::Io { path: path.clone(), source };
+        std::fs::create_dir_all(self.host.locate(LEASES)).map_err(failed)?;
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(failed)?;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Lock(file)),
+                Err(std::fs::TryLockError::WouldBlock) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                Err(std::fs::TryLockError::WouldBlock) => return Err(LeaseError::Locked),
+                Err(std::fs::TryLockError::Error(source)) => return Err(failed(source)),
+            }
+        }
+    }
+
+    /// Writes a new lease. The lock must be held.
+    pub(super) fn create(&self, _lock: &Lock, lease: &Lease) -> Result<Journal, LeaseError> {
+        Ok(Journal::create(&self.path(lease.card), lease)?)
+    }
+
+    fn path(&self, address: Address) -> PathBuf {
+        self.host.locate(LEASES).join(format!("{address}.{EXTENSION}"))
+    }
+
+    /// Returns how a lease that was just written stands.
+    pub(super) fn held(&self, lease: Lease) -> Held {
+        let path = self.path(lease.card);
+        let state = match lease.purpose {
+            Purpose::Hold => State::Held,
+            Purpose::Run => State::Busy { pid: lease.owner.pid },
+        };
+        Held { lease, state, path }
+    }
+
+    /// Reads all leases, by address.
+    pub(super) fn all(&self) -> Result<Vec<Held>, LeaseError> {
+        let mut found = Vec::new();
+        for name in self.host.optional_names(LEASES)? {
+            let path = self.host.locate(LEASES).join(&name);
+            if path.extension().is_some_and(|extension| extension == EXTENSION) {
+                found.extend(self.one(&path)?);
+            }
+        }
+        Ok(found)
+    }
+
+    fn one(&self, path: &Path) -> Result<Option<Held>, LeaseError> {
+        let record = match journal::read::<Lease, Step>(path) {
+            Ok(record) => record,
+            // It went while we looked, or its writer died before it had promised anything.
+            Err(JournalError::Empty { .. }) => return Ok(None),
+            Err(JournalError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let mut owner = &record.header.owner;
+        let mut resting = None;
+        let mut hung = None;
+        for entry in &record.entries {
+            match &entry.step {
+                Step::Taken if record.header.purpose == Purpose::Run => {}
+                Step::Taken => resting = Some(State::Held),
+                Step::Unwell(reason) => resting = Some(State::Unwell { reason: reason.clone() }),
+                Step::Returning(by) => (owner, resting) = (by, None),
+                Step::Hung(pid) => hung = Some(*pid),
+                Step::Override(..) | Step::Unbind(..) | Step::Probe(_) => {}
+            }
+        }
+        let state = match (hung, resting) {
+            (Some(pid), _) => State::Hung { pid },
+            (None, Some(state)) => state,
+            (None, None) if owner.is_gone(self.host)? => State::Abandoned,
+            (None, None) => State::Busy { pid: owner.pid },
+        };
+        Ok(Some(Held { lease: record.header, state, path: path.to_owned() }))
+    }
+}

@@ -1,0 +1,144 @@
+//! Bringing functions back to a former binding.
+
+use host::journal::JournalError;
+use host::{Journal, ReadError, Sysroot};
+use pci::{Address, Function};
+
+use super::lease::Step;
+use super::{Binding, SysfsWriter, Unwell, VFIO_PCI, WriteFailure, health};
+
+/// A binding could not be restored.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// A write to sysfs failed.
+    #[error(transparent)]
+    Write(#[from] WriteFailure),
+    /// Sysfs could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The journal could not be written.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The former driver did not bind, though the kernel reported no error.
+    #[error("{address} did not go back to {wanted}: it is now on {}", got.as_deref().unwrap_or("no driver"))]
+    NotBound {
+        /// The function.
+        address: Address,
+        /// Its former driver.
+        wanted: String,
+        /// The driver that it has.
+        got: Option<String>,
+    },
+}
+
+/// What became of a function that was to be restored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Restored {
+    /// It has its former driver and override.
+    Back(Address, Binding),
+    /// Somebody else has bound it meanwhile; it was left alone.
+    Foreign(Address, String),
+    /// It is gone from the bus.
+    Gone(Address),
+    /// It is unwell and stays on vfio-pci.
+    Unwell(Unwell),
+}
+
+/// The writes that change one function's binding, each journalled.
+pub(super) struct Hand<'a> {
+    pub(super) host: &'a Sysroot,
+    pub(super) writer: &'a dyn SysfsWriter,
+    pub(super) journal: &'a mut Journal,
+}
+
+impl Hand<'_> {
+    pub(super) fn set_override(
+        &mut self,
+        address: Address,
+        driver: Option<&str>,
+    ) -> Result<(), RestoreError> {
+        let path = format!("{}/driver_override", Function::path(address));
+        // An empty line clears the override (driver_set_override, drivers/base/driver.c).
+        let line = format!("{}\n", driver.unwrap_or_default());
+        self.step(Step::Override(address, driver.map(str::to_owned)), &path, &line)
+    }
+
+    pub(super) fn unbind(&mut self, address: Address, driver: &str) -> Result<(), RestoreError> {
+        let path = format!("{}/driver/unbind", Function::path(address));
+        self.step(Step::Unbind(address, driver.to_owned()), &path, &address.to_string())
+    }
+
+    pub(super) fn probe(&mut self, address: Address) -> Result<(), RestoreError> {
+        self.step(Step::Probe(address), "/sys/bus/pci/drivers_probe", &address.to_string())
+    }
+
+    fn step(&mut self, step: Step, path: &str, value: &str) -> Result<(), RestoreError> {
+        let intent = self.journal.intent(&step)?;
+        if let Err(failure) = self.writer.write(path, value) {
+            if let WriteFailure::Hung { pid, .. } = failure {
+                let hung = self.journal.intent(&Step::Hung(pid))?;
+                self.journal.done(hung)?;
+            }
+            return Err(failure.into());
+        }
+        Ok(self.journal.done(intent)?)
+    }
+
+    /// Brings a function back to `before`, from whatever it is now.
+    ///
+    /// It is idempotent, so that it can be run again after a crash at any of its steps.
+    pub(super) fn restore(
+        &mut self,
+        address: Address,
+        before: &Binding,
+    ) -> Result<Restored, RestoreError> {
+        let now = match Binding::read(self.host, address) {
+            Ok(now) => now,
+            Err(error) if error.is_absent() => return Ok(Restored::Gone(address)),
+            Err(error) => return Err(error.into()),
+        };
+        if now == *before {
+            return Ok(Restored::Back(address, now));
+        }
+        match &now.driver {
+            Some(driver) if now.driver != before.driver && driver != VFIO_PCI => {
+                return Ok(Restored::Foreign(address, driver.clone()));
+            }
+            _ => {}
+        }
+        if now.driver != before.driver {
+            if before.driver.is_some()
+                && let Some(unwell) = health::unwell(self.host, address)?
+            {
+                return Ok(Restored::Unwell(unwell));
+            }
+            self.rebind(address, &now, before)?;
+        }
+        self.set_override(address, before.driver_override.as_deref())?;
+        Ok(Restored::Back(address, before.clone()))
+    }
+
+    fn rebind(
+        &mut self,
+        address: Address,
+        now: &Binding,
+        before: &Binding,
+    ) -> Result<(), RestoreError> {
+        if let Some(driver) = &before.driver {
+            // With the override set to the former driver, no other one can win the probe.
+            self.set_override(address, Some(driver))?;
+        }
+        if let Some(driver) = &now.driver {
+            self.unbind(address, driver)?;
+        }
+        let Some(wanted) = &before.driver else { return Ok(()) };
+        self.probe(address)?;
+        let got = Binding::read(self.host, address)?.driver;
+        if got.as_ref() == Some(wanted) {
+            return Ok(());
+        }
+        // Even so, the override must not stay behind.
+        self.set_override(address, before.driver_override.as_deref())?;
+        Err(RestoreError::NotBound { address, wanted: wanted.clone(), got })
+    }
+}
