@@ -1,3 +1,4 @@
-//! What the tests of several crates share: hosts that exist only as files.
+//! What the tests of several crates share: hosts that exist only as files, and a kernel over them.
 
+pub mod fake_kernel;
 pub mod tree;

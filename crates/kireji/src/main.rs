@@ -1,2 +1,7 @@
-//! kireji
-fn main() {}
+//! The `kireji` program: see the library of the same name.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    kireji::main()
+}

@@ -1,0 +1,41 @@
+//! What kireji starts of itself.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+use crate::{CommandError, Context, Exit};
+
+/// Arguments of `internal`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Write one value to one attribute of sysfs
+    WriteSysfs {
+        /// The attribute
+        path: PathBuf,
+        /// The value
+        value: String,
+    },
+}
+
+/// Does one piece of work for the process that started this one.
+///
+/// # Errors
+/// The error number cannot be printed.
+pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
+    match &args.what {
+        What::WriteSysfs { path, value } => match vfio::take::run_helper(path, value) {
+            Ok(()) => Ok(Exit::Done),
+            Err(said) => {
+                writeln!(context.out, "{said}")?;
+                Ok(Exit::No)
+            }
+        },
+    }
+}

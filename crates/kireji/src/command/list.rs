@@ -1,0 +1,119 @@
+//! `kireji list`: every PCI function of the host.
+
+use host::Measured;
+use pci::{Address, Function, Host, Names};
+use serde::Serialize;
+
+use crate::table::Table;
+use crate::{CommandError, Context, Exit};
+
+/// Arguments of `list`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    functions: Vec<Row<'a>>,
+}
+
+/// One function as JSON shows it.
+#[derive(Serialize)]
+pub(super) struct Row<'a> {
+    address: Address,
+    class: String,
+    class_name: Option<&'a str>,
+    vendor: String,
+    device: String,
+    vendor_name: Option<&'a str>,
+    device_name: Option<&'a str>,
+    subsystem_vendor: Option<String>,
+    subsystem_device: Option<String>,
+    driver: Option<&'a str>,
+    group: Option<u32>,
+    card: Measured<Address>,
+    slot: Option<String>,
+}
+
+/// Lists the functions.
+///
+/// # Errors
+/// Sysfs cannot be read, or the output not written.
+pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
+    let host = Host::read(context.host)?;
+    let names = Names::read(context.host, host.functions());
+    if args.json {
+        let functions = host.functions().map(|function| row(&host, &names, function)).collect();
+        super::print_json(context, Report { functions })?;
+        return Ok(Exit::Done);
+    }
+    if host.functions().next().is_none() {
+        writeln!(context.err, "This host has no PCI function.")?;
+        return Ok(Exit::Done);
+    }
+    let short = host.functions().all(|function| function.address.domain() == 0);
+    let mut table =
+        Table::new(["ADDRESS", "IDS", "SUBSYSTEM", "DRIVER", "GROUP", "CARD", "WHAT IT IS"]);
+    table.optional(2);
+    for function in host.functions() {
+        let dash = || "-".to_owned();
+        let card = match host.card(function.address) {
+            Measured::Known(card) => shown(card.address(), short),
+            Measured::Unmeasured { .. } => "?".to_owned(),
+        };
+        table.row([
+            shown(function.address, short),
+            function.ids.to_string(),
+            function.subsystem.map_or_else(dash, |ids| ids.to_string()),
+            function.driver.clone().unwrap_or_else(dash),
+            function.group.map_or_else(dash, |group| group.to_string()),
+            card,
+            what(&names, function),
+        ]);
+    }
+    table.write(context.out, context.width)?;
+    Ok(Exit::Done)
+}
+
+/// An address as people write it: without the domain where all have the first.
+fn shown(address: Address, short: bool) -> String {
+    let text = address.to_string();
+    match text.strip_prefix("0000:") {
+        Some(rest) if short => rest.to_owned(),
+        _ => text,
+    }
+}
+
+/// What a function is, in the words of `pci.ids`.
+pub(super) fn what(names: &Names, function: &Function) -> String {
+    let class = match names.class(function.class) {
+        Some(name) => name.to_owned(),
+        None => format!("class {:04x}", function.class.number()),
+    };
+    let words = [names.vendor(function.ids), names.device(function.ids)];
+    let words: Vec<_> = words.into_iter().flatten().collect();
+    if words.is_empty() { class } else { format!("{class}: {}", words.join(" ")) }
+}
+
+pub(super) fn row<'a>(host: &Host, names: &'a Names, function: &'a Function) -> Row<'a> {
+    let hex = |number: u16| format!("{number:04x}");
+    let card = host.card(function.address);
+    Row {
+        address: function.address,
+        class: function.class.to_string(),
+        class_name: names.class(function.class),
+        vendor: hex(function.ids.vendor),
+        device: hex(function.ids.device),
+        vendor_name: names.vendor(function.ids),
+        device_name: names.device(function.ids),
+        subsystem_vendor: function.subsystem.map(|ids| hex(ids.vendor)),
+        subsystem_device: function.subsystem.map(|ids| hex(ids.device)),
+        driver: function.driver.as_deref(),
+        group: function.group,
+        slot: card.known().and_then(|card| card.slot.clone()),
+        card: card.map(|card| card.address()),
+    }
+}

@@ -1,0 +1,54 @@
+//! The commands, one module each.
+
+pub mod bind;
+pub mod give_back;
+pub mod internal;
+pub mod list;
+pub mod recover;
+pub mod show;
+pub mod status;
+pub mod take;
+mod target;
+
+use crate::cli::{Cli, Command};
+use crate::{CommandError, Context, Exit};
+
+/// Runs a command.
+///
+/// # Errors
+/// Whatever the command could not do.
+pub fn run(cli: Cli, context: &mut Context<'_>) -> Result<Exit, CommandError> {
+    match cli.command {
+        Command::List(args) => list::run(&args, context),
+        Command::Show(args) => show::run(&args, context),
+        Command::Take(args) => take::run(&args, context),
+        Command::Return(args) => give_back::run(&args, context),
+        Command::Status(args) => status::run(&args, context),
+        Command::Recover(args) => recover::run(&args, context),
+        Command::Bind(args) => bind::run(&args, true),
+        Command::Unbind(args) => bind::run(&args, false),
+        Command::Internal(args) => internal::run(&args, context),
+    }
+}
+
+/// Writes one JSON document, with its version.
+fn print_json(context: &mut Context<'_>, value: impl serde::Serialize) -> Result<(), CommandError> {
+    #[derive(serde::Serialize)]
+    struct Document<T> {
+        schema: u32,
+        #[serde(flatten)]
+        value: T,
+    }
+    serde_json::to_writer_pretty(&mut *context.out, &Document { schema: 1, value })?;
+    writeln!(context.out)?;
+    Ok(())
+}
+
+/// Refuses a command that writes to the host, unless this process may.
+fn need_root(context: &Context<'_>) -> Result<(), CommandError> {
+    if !context.host.is_live() || context.vars.is_root {
+        return Ok(());
+    }
+    Err(CommandError::new(Exit::Permission, "changing who drives a card needs root's rights")
+        .hint(format!("run `{}`", context.vars.sudo_line())))
+}

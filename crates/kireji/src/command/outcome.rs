@@ -1,0 +1,103 @@
+//! How what the keeper says becomes words and exit codes.
+
+use host::journal::JournalError;
+use vfio::take::{LeaseError, RestoreError, Restored, State, TakeError, WriteFailure};
+
+use crate::{CommandError, Exit};
+
+/// An error of the leases themselves.
+pub(super) fn lease_error(error: LeaseError) -> CommandError {
+    let exit = match &error {
+        LeaseError::Locked => Exit::Busy,
+        LeaseError::Io { source, .. } | LeaseError::Journal(JournalError::Io { source, .. }) => {
+            io_exit(source)
+        }
+        LeaseError::Journal(_) => Exit::HostCannot,
+        LeaseError::Read(error) if error.is_denied() => Exit::Permission,
+        LeaseError::Read(_) => Exit::HostCannot,
+    };
+    CommandError::from_source(exit, error)
+}
+
+fn io_exit(error: &std::io::Error) -> Exit {
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => Exit::Permission,
+        std::io::ErrorKind::StorageFull => Exit::NoSpace,
+        _ => Exit::HostCannot,
+    }
+}
+
+/// An error of taking, returning or recovering.
+pub(super) fn take_error(error: TakeError) -> CommandError {
+    if error.is_hung() {
+        return CommandError::from_source(Exit::HostCannot, error)
+            .code("E-HUNG")
+            .hint("the driver does not let go of the device and holds its lock in the kernel")
+            .hint("do not retry: save your work and reboot; until then leave this card alone");
+    }
+    match error {
+        TakeError::Lease(error) => lease_error(error),
+        TakeError::Taken { address, state } => taken(address, &state),
+        TakeError::Nothing => CommandError::from_source(Exit::Usage, error),
+        TakeError::Read(error) => error.into(),
+        TakeError::NotBound { .. } => CommandError::from_source(Exit::HostCannot, error)
+            .code("E-NOT-BOUND")
+            .hint("the kernel log says why: look for `vfio-pci` in `dmesg`")
+            .hint("error -22 means that no IOMMU isolates the function"),
+        TakeError::Step { source: RestoreError::Write(ref failure), .. } => {
+            let exit = refused_exit(failure);
+            CommandError::from_source(exit, error)
+        }
+        TakeError::Step { .. } => CommandError::from_source(Exit::HostCannot, error),
+        TakeError::NotRolledBack { .. } => CommandError::from_source(Exit::HostCannot, error)
+            .code("E-NOT-ROLLED-BACK")
+            .hint("`kireji status` shows how it stands, `kireji recover` tries again"),
+    }
+}
+
+fn refused_exit(failure: &WriteFailure) -> Exit {
+    match failure {
+        WriteFailure::Refused { source, .. } | WriteFailure::Helper { source, .. } => {
+            io_exit(source)
+        }
+        WriteFailure::Hung { .. } => Exit::HostCannot,
+    }
+}
+
+fn taken(address: pci::Address, state: &State) -> CommandError {
+    let busy = |message| CommandError::new(Exit::Busy, message).code("E-BUSY");
+    match state {
+        State::Busy { pid } => busy(format!("{address} is held by process {pid}")),
+        State::Held | State::Unwell { .. } => {
+            busy(format!("{address} is taken already")).hint("`kireji status` shows since when")
+        }
+        State::Abandoned => busy(format!("{address} was left behind by a process that died"))
+            .hint("`kireji recover` restores it"),
+        State::Hung { pid } => {
+            CommandError::new(Exit::HostCannot, format!("a write to {address} hangs in the kernel (pid {pid})"))
+                .code("E-HUNG")
+                .hint("reboot; until then leave this card alone")
+        }
+    }
+}
+
+/// Says what became of one function.
+pub(super) fn restored_in_words(restored: &Restored) -> String {
+    match restored {
+        Restored::Back(address, binding) => match &binding.driver {
+            Some(driver) => format!("{address} is back on {driver}"),
+            None => format!("{address} has no driver again"),
+        },
+        Restored::Foreign(address, driver) => {
+            format!("{address} was bound to {driver} by somebody else and was left alone")
+        }
+        Restored::Gone(address) => format!("{address} is gone from the bus"),
+        Restored::Unwell(unwell) => format!("{unwell}: it stays on vfio-pci"),
+    }
+}
+
+/// The exit code for what became of the functions of a card.
+pub(super) fn restored_exit(restored: &[Restored]) -> Exit {
+    let fault = |one: &Restored| matches!(one, Restored::Unwell(_) | Restored::Gone(_));
+    if restored.iter().any(fault) { Exit::CardFault } else { Exit::Done }
+}

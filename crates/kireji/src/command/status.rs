@@ -1,0 +1,94 @@
+//! `kireji status`: which cards are held.
+
+use serde::Serialize;
+use vfio::take::{Held, Keeper, Purpose, State};
+
+use crate::table::Table;
+use crate::{CommandError, Context, Exit};
+
+use super::outcome;
+
+/// Arguments of `status`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    leases: Vec<Row>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    card: pci::Address,
+    functions: Vec<pci::Address>,
+    purpose: Purpose,
+    #[serde(flatten)]
+    state: State,
+    drivers_before: Vec<Option<String>>,
+}
+
+/// Shows the leases of this host.
+///
+/// # Errors
+/// A lease cannot be read, or the output not written.
+pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
+    let keeper = Keeper::new(context.host, context.writer);
+    let leases = keeper.leases().map_err(outcome::lease_error)?;
+    if args.json {
+        let leases = leases.iter().map(row).collect();
+        super::print_json(context, Report { leases })?;
+        return Ok(Exit::Done);
+    }
+    if leases.is_empty() {
+        writeln!(context.out, "No card is held.")?;
+        return Ok(Exit::Done);
+    }
+    let mut table = Table::new(["CARD", "FUNCTIONS", "FORMER DRIVER", "STATE"]);
+    for held in &leases {
+        let before = held.lease.before.iter();
+        let functions: Vec<_> = before.clone().map(|(address, _)| address.to_string()).collect();
+        let drivers: Vec<_> =
+            before.map(|(_, binding)| binding.driver.as_deref().unwrap_or("none")).collect();
+        table.row([
+            held.lease.card.to_string(),
+            functions.join(" "),
+            drivers.join(" "),
+            in_words(held),
+        ]);
+    }
+    table.write(context.out, context.width)?;
+    Ok(Exit::Done)
+}
+
+fn row(held: &Held) -> Row {
+    let before = held.lease.before.iter();
+    Row {
+        card: held.lease.card,
+        functions: before.clone().map(|(address, _)| *address).collect(),
+        purpose: held.lease.purpose,
+        state: held.state.clone(),
+        drivers_before: before.map(|(_, binding)| binding.driver.clone()).collect(),
+    }
+}
+
+/// Says how a lease stands.
+pub(super) fn in_words(held: &Held) -> String {
+    match &held.state {
+        State::Held => "held until `kireji return`".to_owned(),
+        State::Busy { pid } => match held.lease.purpose {
+            Purpose::Hold => format!("being taken or returned by process {pid}"),
+            Purpose::Run => format!("in use by the run of process {pid}"),
+        },
+        State::Abandoned => {
+            format!("left behind by process {}: run `kireji recover`", held.lease.owner.pid)
+        }
+        State::Unwell { reason } => format!("stays on vfio-pci: {reason}"),
+        State::Hung { pid } => {
+            format!("a write hangs in the kernel (pid {pid}): reboot, do not retry")
+        }
+    }
+}

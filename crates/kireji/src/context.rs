@@ -1,0 +1,143 @@
+//! What a command reaches the machine and the user through.
+
+use std::ffi::OsString;
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use host::{Clock, Runner, Sysroot, SystemRunner};
+use vfio::take::{HelperWriter, SysfsWriter};
+
+/// How long one write to sysfs may take. NVMe and network drivers need seconds to quiesce a busy
+/// device; what takes longer than this is stuck.
+const WRITE_LIMIT: Duration = Duration::from_secs(30);
+
+/// The machine, the user's environment and the output streams.
+pub struct Context<'a> {
+    /// The files of the host.
+    pub host: &'a Sysroot,
+    /// Starts programs.
+    pub runner: &'a dyn Runner,
+    /// Writes to sysfs.
+    pub writer: &'a dyn SysfsWriter,
+    /// Tells the time.
+    pub clock: &'a dyn Clock,
+    /// What is taken from the environment.
+    pub vars: Vars,
+    /// Data.
+    pub out: &'a mut dyn Write,
+    /// Narration.
+    pub err: &'a mut dyn Write,
+    /// Columns of the terminal that `out` is, if it is one.
+    pub width: Option<usize>,
+}
+
+impl std::fmt::Debug for Context<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").field("host", self.host).finish_non_exhaustive()
+    }
+}
+
+/// What kireji takes from its environment.
+#[derive(Clone, Debug, Default)]
+pub struct Vars {
+    /// Whether the process has root's rights.
+    pub is_root: bool,
+    /// How the program was called, for the command lines that it prints.
+    pub program: PathBuf,
+    /// Its arguments, likewise.
+    pub args: Vec<OsString>,
+    /// User and group that called sudo (`SUDO_UID`, `SUDO_GID`).
+    pub sudo: Option<(u32, u32)>,
+    /// Address of this end of the SSH session, if there is one (`SSH_CONNECTION`).
+    pub ssh_address: Option<String>,
+    /// `$XDG_STATE_HOME/kireji`.
+    pub state: PathBuf,
+    /// `$XDG_CACHE_HOME/kireji`.
+    pub cache: PathBuf,
+    /// The QEMU to use instead of the one in `PATH` (`KIREJI_QEMU`).
+    pub qemu: Option<PathBuf>,
+}
+
+impl Vars {
+    /// Reads the environment of this process.
+    pub fn from_environment() -> Self {
+        let var = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let text = |name| var(name).and_then(|value| value.into_string().ok());
+        let home = var("HOME").map_or_else(|| PathBuf::from("/root"), PathBuf::from);
+        let dir = |name, default: &str| {
+            // The specification says to ignore a relative path.
+            var(name)
+                .map(PathBuf::from)
+                .filter(|path| path.is_absolute())
+                .unwrap_or_else(|| home.join(default))
+                .join("kireji")
+        };
+        let number = |name| text(name).and_then(|text| text.parse().ok());
+        Self {
+            is_root: rustix::process::geteuid().is_root(),
+            program: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("kireji")),
+            args: std::env::args_os().skip(1).collect(),
+            sudo: number("SUDO_UID").zip(number("SUDO_GID")),
+            ssh_address: text("SSH_CONNECTION")
+                .and_then(|text| text.split(' ').nth(2).map(str::to_owned)),
+            state: dir("XDG_STATE_HOME", ".local/state"),
+            cache: dir("XDG_CACHE_HOME", ".cache"),
+            qemu: var("KIREJI_QEMU").map(PathBuf::from),
+        }
+    }
+
+    /// Returns the line that runs this very command as root.
+    pub fn sudo_line(&self) -> String {
+        let mut line = format!("sudo {}", quoted(&self.program.to_string_lossy()));
+        for arg in &self.args {
+            line.push(' ');
+            line.push_str(&quoted(&arg.to_string_lossy()));
+        }
+        line
+    }
+}
+
+/// Quotes a word for a POSIX shell where it needs it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-:=,@%+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+/// Returns the writer that starts this program again as its helper.
+pub fn writer() -> HelperWriter<'static> {
+    HelperWriter {
+        runner: &SystemRunner,
+        executable: PathBuf::from("/proc/self/exe"),
+        args: ["internal", "write-sysfs"].map(str::to_owned).to_vec(),
+        limit: WRITE_LIMIT,
+    }
+}
+
+/// Returns the columns of the terminal on standard output, if it is one.
+pub fn terminal_width() -> Option<usize> {
+    let stdout = std::io::stdout();
+    if !stdout.is_terminal() {
+        return None;
+    }
+    let size = rustix::termios::tcgetwinsize(stdout).ok()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sudo_line_survives_a_shell() {
+        let vars = Vars {
+            program: "/usr/bin/kireji".into(),
+            args: ["take", "29:00.0", "it's $HOME"].map(OsString::from).to_vec(),
+            ..Vars::default()
+        };
+        assert_eq!(vars.sudo_line(), r"sudo /usr/bin/kireji take 29:00.0 'it'\''s $HOME'");
+    }
+}

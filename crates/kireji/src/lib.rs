@@ -1,0 +1,72 @@
+//! The `kireji` command: arguments in; words, tables or JSON out.
+//!
+//! This crate is the only one that prints and that decides an exit code. Each command is one
+//! module under [`command`] with its arguments and a function; they reach the machine through the
+//! [`Context`] alone, so that tests run them on a tree of files and a fake kernel. Nothing of the
+//! workspace may depend on this crate.
+
+pub mod cli;
+pub mod command;
+mod context;
+mod error;
+mod exit;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+pub use context::{Context, Vars};
+pub use error::CommandError;
+pub use exit::Exit;
+
+/// Runs the program: parses the arguments, runs the command, reports an error.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error).into(),
+    };
+    let host = match cli.sysroot() {
+        Ok(host) => host,
+        Err(error) => {
+            error.report(&mut anstream::stderr());
+            return error.exit().into();
+        }
+    };
+    let writer = context::writer();
+    let mut context = Context {
+        host: &host,
+        runner: &host::SystemRunner,
+        writer: &writer,
+        clock: &host::SystemClock,
+        vars: Vars::from_environment(),
+        out: &mut anstream::stdout(),
+        err: &mut anstream::stderr(),
+        width: context::terminal_width(),
+    };
+    run(cli, &mut context).into()
+}
+
+/// Runs one command and reports its error, if it has one.
+pub fn run(cli: cli::Cli, context: &mut Context<'_>) -> Exit {
+    match command::run(cli, context) {
+        Ok(exit) => exit,
+        Err(error) if error.is_broken_pipe() => Exit::Done,
+        Err(error) => {
+            error.report(context.err);
+            error.exit()
+        }
+    }
+}
+
+fn usage(error: &clap::Error) -> Exit {
+    // Help and version were asked for, and are no error.
+    let asked = !error.use_stderr();
+    match error.print() {
+        Ok(()) if asked => Exit::Done,
+        Err(failure) if asked && failure.kind() != std::io::ErrorKind::BrokenPipe => Exit::Internal,
+        Err(_) if asked => Exit::Done,
+        _ => Exit::Usage,
+    }
+}

@@ -1,0 +1,242 @@
+//! Taking, returning and recovering, on a fake kernel.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use pci::Address;
+use testkit::fake_kernel::{FakeKernel, HUNG_PID, Kill, Killed};
+use testkit::tree::{Function, Port, Tree};
+use vfio::take::{Keeper, Purpose, Restored, State, TakeError, Unwell};
+
+const NIC: &str = "0000:01:00.0";
+const SOUND: &str = "0000:01:00.1";
+
+/// A card of two functions, one with a driver that matches by ids, one with an override and none.
+fn kernel() -> FakeKernel {
+    let mut tree = Tree::new();
+    tree.add(Function::port("0000:00:1c.0", Port::Root, 1).slot().driver("pcieport").group(1));
+    let below = |address, class| {
+        Function::new(address, 0x8086, 0x10d3).class(class).below("0000:00:1c.0").group(2)
+    };
+    tree.add(below(NIC, 0x02_0000).driver("e1000e"));
+    tree.add(below(SOUND, 0x04_0300).attribute("driver_override", "none-yet\n"));
+    let mut kernel = FakeKernel::new(tree);
+    kernel.natural(NIC, "e1000e");
+    kernel
+}
+
+fn card() -> Vec<Address> {
+    [NIC, SOUND].iter().map(|text| text.parse().unwrap()).collect()
+}
+
+type Bindings = [(Option<String>, String); 2];
+
+fn bindings(kernel: &FakeKernel) -> Bindings {
+    [kernel.binding(NIC), kernel.binding(SOUND)]
+}
+
+#[test]
+fn a_card_goes_and_comes_back_exactly() {
+    let kernel = kernel();
+    let host = kernel.tree.sysroot();
+    let keeper = Keeper::new(&host, &kernel);
+    let before = bindings(&kernel);
+
+    let held = keeper.take(&card(), Purpose::Hold).unwrap();
+    assert_eq!(held.state, State::Held);
+    for address in [NIC, SOUND] {
+        assert_eq!(kernel.binding(address), (Some("vfio-pci".into()), "vfio-pci".into()));
+    }
+    assert_eq!(keeper.leases().unwrap(), std::slice::from_ref(&held));
+
+    let restored = keeper.give_back(&held, &[]).unwrap();
+    assert!(restored.iter().all(|one| matches!(one, Restored::Back(..))), "{restored:?}");
+    assert_eq!(bindings(&kernel), before);
+    assert_eq!(keeper.leases().unwrap(), []);
+}
+
+#[test]
+fn the_order_of_writes_is_override_unbind_probe() {
+    let kernel = kernel();
+    let host = kernel.tree.sysroot();
+    kernel.kill(None);
+    Keeper::new(&host, &kernel).take(&card()[..1], Purpose::Hold).unwrap();
+    let device = format!("/sys/bus/pci/devices/{NIC}");
+    let expected = [
+        (format!("{device}/driver_override"), "vfio-pci".to_owned()),
+        (format!("{device}/driver/unbind"), NIC.to_owned()),
+        ("/sys/bus/pci/drivers_probe".to_owned(), NIC.to_owned()),
+    ];
+    assert_eq!(kernel.writes(), expected);
+}
+
+#[test]
+fn without_an_iommu_the_silent_refusal_is_seen_and_rolled_back() {
+    let mut tree = Tree::new();
+    tree.add(Function::new(NIC, 0x8086, 0x10d3).driver("e1000e"));
+    let mut kernel = FakeKernel::new(tree);
+    kernel.natural(NIC, "e1000e");
+    let host = kernel.tree.sysroot();
+    let keeper = Keeper::new(&host, &kernel);
+    let error = keeper.take(&card()[..1], Purpose::Hold).unwrap_err();
+    assert!(matches!(error, TakeError::NotBound { got: None, .. }), "{error}");
+    assert_eq!(kernel.binding(NIC), (Some("e1000e".into()), "(null)".into()));
+    assert_eq!(keeper.leases().unwrap(), []);
+}
+
+#[test]
+fn a_refused_write_is_rolled_back() {
+    let mut kernel = kernel();
+    // EBUSY.
+    kernel.refuse(&format!("/sys/bus/pci/devices/{SOUND}/driver_override"), 16);
+    let host = kernel.tree.sysroot();
+    let before = bindings(&kernel);
+    let error = Keeper::new(&host, &kernel).take(&card(), Purpose::Hold).unwrap_err();
+    assert!(matches!(error, TakeError::Step { .. }), "{error}");
+    assert_eq!(bindings(&kernel), before);
+}
+
+#[test]
+fn a_hanging_unbind_is_told_and_never_tried_again() {
+    let mut kernel = kernel();
+    kernel.hang_on_unbind(NIC);
+    let host = kernel.tree.sysroot();
+    let keeper = Keeper::new(&host, &kernel);
+    let error = keeper.take(&card(), Purpose::Hold).unwrap_err();
+    assert!(error.is_hung(), "{error}");
+    let leases = keeper.leases().unwrap();
+    assert_eq!(leases[0].state, State::Hung { pid: HUNG_PID });
+    kernel.be_alive(2000);
+    kernel.kill(None);
+    assert_eq!(keeper.recover().unwrap(), []);
+    assert!(matches!(keeper.give_back(&leases[0], &[]), Err(TakeError::Taken { .. })));
+    assert_eq!(kernel.writes(), []);
+}
+
+#[test]
+fn two_at_once_is_busy() {
+    let kernel = kernel();
+    let host = kernel.tree.sysroot();
+    let keeper = Keeper::new(&host, &kernel);
+    keeper.take(&card(), Purpose::Run).unwrap();
+    let error = keeper.take(&card()[1..], Purpose::Hold).unwrap_err();
+    assert!(
+        matches!(error, TakeError::Taken { state: State::Busy { .. }, .. }),
+        "a function of another lease: {error}"
+    );
+}
+
+#[test]
+fn a_run_that_died_is_recovered_and_a_held_card_is_not() {
+    let kernel = kernel();
+    let host = kernel.tree.sysroot();
+    let keeper = Keeper::new(&host, &kernel);
+    let before = bindings(&kernel);
+    keeper.take(&card(), Purpose::Run).unwrap();
+    assert_eq!(keeper.recover().unwrap(), [], "its process lives");
+    kernel.be_alive(2000);
+    assert_eq!(keeper.leases().unwrap()[0].state, State::Abandoned);
+    assert_eq!(keeper.recover().unwrap().len(), 1);
+    assert_eq!(bindings(&kernel), before);
+
+    keeper.take(&card(), Purpose::Hold).unwrap();
+    kernel.be_alive(3000);
+    assert_eq!(keeper.recover().unwrap(), []);
+    assert_eq!(keeper.leases().unwrap()[0].state, State::Held);
+}
+
+#[test]
+fn an_unwell_card_stays_on_vfio_until_it_is_well() {
+    let kernel = kernel();
+    let host = kernel.tree.sysroot();
+    let keeper = Keeper::new(&host, &kernel);
+    let before = bindings(&kernel);
+    let held = keeper.take(&card(), Purpose::Hold).unwrap();
+    let config = format!("{}/config", kernel.tree.device(NIC));
+    let well = std::fs::read(kernel.tree.locate(&config)).unwrap();
+    kernel.tree.write(&config, vec![0xff; well.len()]);
+    let restored = keeper.give_back(&held, &[]).unwrap();
+    assert_eq!(restored, [Restored::Unwell(Unwell::AllOnes(NIC.parse().unwrap()))]);
+    assert_eq!(kernel.binding(NIC).0.as_deref(), Some("vfio-pci"));
+    assert!(matches!(keeper.leases().unwrap()[0].state, State::Unwell { .. }));
+
+    kernel.tree.write(&config, well);
+    let held = keeper.leases().unwrap().remove(0);
+    keeper.give_back(&held, &[]).unwrap();
+    assert_eq!(bindings(&kernel), before);
+}
+
+#[test]
+fn a_card_that_somebody_else_bound_is_left_alone() {
+    let kernel = kernel();
+    let host = kernel.tree.sysroot();
+    let keeper = Keeper::new(&host, &kernel);
+    let held = keeper.take(&card(), Purpose::Hold).unwrap();
+    kernel.tree.bind(NIC, "igb");
+    let restored = keeper.give_back(&held, &[]).unwrap();
+    assert_eq!(restored[0], Restored::Foreign(NIC.parse().unwrap(), "igb".into()));
+    assert_eq!(kernel.binding(NIC).0.as_deref(), Some("igb"));
+}
+
+/// Killed before or after each write of `act`, the host is back at `before` after `recover`.
+fn survives_every_kill(act: impl Fn(&Keeper<'_>), prepare: impl Fn(&Keeper<'_>)) -> usize {
+    let mut kills = 0;
+    for number in 0.. {
+        let mut reached = false;
+        for kill in [Kill::Before(number), Kill::After(number)] {
+            let kernel = kernel();
+            let host = kernel.tree.sysroot();
+            let keeper = Keeper::new(&host, &kernel);
+            let before = bindings(&kernel);
+            prepare(&keeper);
+            kernel.kill(Some(kill));
+            let outcome = catch_unwind(AssertUnwindSafe(|| act(&keeper)));
+            kernel.kill(None);
+            if let Err(payload) = outcome {
+                assert!(payload.is::<Killed>(), "{kill:?} failed otherwise");
+                (reached, kills) = (true, kills + 1);
+            }
+            kernel.be_alive(2000);
+            keeper.recover().unwrap();
+            for held in keeper.leases().unwrap() {
+                // Killed after the last write, the card may already count as taken to be kept.
+                keeper.give_back(&held, &[]).unwrap();
+            }
+            assert_eq!(bindings(&kernel), before, "{kill:?}");
+        }
+        if !reached {
+            return kills;
+        }
+    }
+    unreachable!("the writes come to an end")
+}
+
+#[test]
+fn a_take_killed_at_any_write_is_recovered() {
+    let take = |keeper: &Keeper<'_>| drop(keeper.take(&card(), Purpose::Hold).unwrap());
+    // Override, unbind and probe of the one, override and probe of the other, each twice.
+    assert_eq!(survives_every_kill(take, |_| {}), 10);
+}
+
+#[test]
+fn a_return_killed_at_any_write_is_recovered() {
+    let prepare = |keeper: &Keeper<'_>| drop(keeper.take(&card(), Purpose::Hold).unwrap());
+    let give_back = |keeper: &Keeper<'_>| {
+        let held = keeper.leases().unwrap().remove(0);
+        keeper.give_back(&held, &[]).unwrap();
+    };
+    // Unbind and override of the one; override, unbind, probe and override of the other.
+    assert_eq!(survives_every_kill(give_back, prepare), 12);
+}
+
+#[test]
+fn a_recovery_killed_at_any_write_is_recovered() {
+    let kernel_dies = |keeper: &Keeper<'_>| drop(keeper.take(&card(), Purpose::Run).unwrap());
+    let recover = |keeper: &Keeper<'_>| {
+        // The owner is this process, so return what it holds, as the next command would.
+        let held = keeper.leases().unwrap().remove(0);
+        keeper.give_back(&held, &[]).unwrap();
+    };
+    assert_eq!(survives_every_kill(recover, kernel_dies), 12);
+}

@@ -1,0 +1,175 @@
+//! A kernel over a [`Tree`]: what writes to sysfs do to who drives a function.
+//!
+//! Each of its behaviours has a test in the lab that runs the same scenario on a real kernel
+//! (`crates/kireji/tests/lab_take.rs`), so that it cannot drift into fiction.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::panic::resume_unwind;
+
+use vfio::take::{SysfsWriter, WriteFailure};
+
+use crate::tree::Tree;
+
+const VFIO_PCI: &str = "vfio-pci";
+/// Number of the process that a hanging write leaves behind.
+pub const HUNG_PID: u32 = 4242;
+const OVERRIDE: &str = "/driver_override";
+const UNBIND: &str = "/driver/unbind";
+
+/// What a simulated `kill -9` unwinds with.
+#[derive(Debug)]
+pub struct Killed;
+
+/// When the process is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kill {
+    /// Before the write with this number, from 0.
+    Before(usize),
+    /// After it.
+    After(usize),
+}
+
+/// A kernel that changes a tree.
+#[derive(Debug, Default)]
+pub struct FakeKernel {
+    /// The host.
+    pub tree: Tree,
+    /// The drivers that match a function by its ids, the first to win.
+    natural: BTreeMap<String, Vec<String>>,
+    hanging: BTreeSet<String>,
+    refused: BTreeMap<String, i32>,
+    kill: Cell<Option<Kill>>,
+    writes: RefCell<Vec<(String, String)>>,
+}
+
+impl FakeKernel {
+    /// Returns a kernel over `tree`, with vfio-pci loaded. This process appears in its `/proc`.
+    pub fn new(tree: Tree) -> Self {
+        tree.driver(VFIO_PCI);
+        let kernel = Self { tree, ..Self::default() };
+        kernel.tree.write("/proc/sys/kernel/random/boot_id", "first boot\n");
+        kernel.be_alive(1000);
+        kernel
+    }
+
+    /// Makes this process one that started at `time`, in clock ticks since boot. A process that
+    /// was killed is followed by one that started later.
+    pub fn be_alive(&self, time: u64) {
+        let zeros = "0 ".repeat(18);
+        let pid = std::process::id();
+        self.tree
+            .write(&format!("/proc/{pid}/stat"), format!("{pid} (kireji) S {zeros}{time} 0\n"));
+    }
+
+    /// Lets `driver` match a function by its ids, and binds it if it has none.
+    pub fn natural(&mut self, address: &str, driver: &str) {
+        self.tree.driver(driver);
+        self.natural.entry(address.to_owned()).or_default().push(driver.to_owned());
+    }
+
+    /// Lets every unbind of `address` from its driver hang.
+    pub fn hang_on_unbind(&mut self, address: &str) {
+        self.hanging.insert(address.to_owned());
+    }
+
+    /// Lets the kernel refuse every write to `path` with an error number.
+    pub fn refuse(&mut self, path: &str, errno: i32) {
+        self.refused.insert(path.to_owned(), errno);
+    }
+
+    /// Kills the writing process once, by unwinding with [`Killed`].
+    pub fn kill(&self, kill: Option<Kill>) {
+        self.kill.set(kill);
+        self.writes.borrow_mut().clear();
+    }
+
+    /// Returns what was written since the last call of [`FakeKernel::kill`], in order.
+    pub fn writes(&self) -> Vec<(String, String)> {
+        self.writes.borrow().clone()
+    }
+
+    /// Returns the driver and the driver override of a function.
+    pub fn binding(&self, address: &str) -> (Option<String>, String) {
+        let path = self.tree.device(address);
+        let text = self.tree.read(&format!("{path}{OVERRIDE}"));
+        (self.driver_of(address), text.trim_end().to_owned())
+    }
+
+    fn driver_of(&self, address: &str) -> Option<String> {
+        let link = self.tree.locate(self.tree.device(address)).join("driver");
+        let target = fs::read_link(link).ok()?;
+        Some(target.file_name()?.to_string_lossy().into_owned())
+    }
+
+    fn act(&self, path: &str, value: &str) -> Result<(), i32> {
+        let address = path.split('/').nth(5).unwrap_or_default();
+        if let Some(errno) = self.refused.get(path) {
+            return Err(*errno);
+        }
+        if path == "/sys/bus/pci/drivers_probe" {
+            self.probe(value);
+        } else if path.ends_with(OVERRIDE) {
+            let set = value.trim_end_matches('\n');
+            let shown = if set.is_empty() { "(null)" } else { set };
+            self.tree
+                .write(&format!("{}{OVERRIDE}", self.tree.device(address)), format!("{shown}\n"));
+        } else if path.ends_with(UNBIND) {
+            if self.driver_of(address).is_none() {
+                return Err(rustix::io::Errno::NOENT.raw_os_error());
+            }
+            self.tree.unbind(address);
+        } else {
+            return Err(rustix::io::Errno::NOENT.raw_os_error());
+        }
+        Ok(())
+    }
+
+    /// Lets a driver bind a function that has none; silent, whatever comes of it.
+    fn probe(&self, address: &str) {
+        if self.driver_of(address).is_some() {
+            return;
+        }
+        let (_, set) = self.binding(address);
+        let driver = match set.as_str() {
+            "(null)" => self.natural.get(address).and_then(|drivers| drivers.first()).cloned(),
+            set => Some(set.to_owned()),
+        };
+        let Some(driver) = driver else { return };
+        let known = self.tree.locate(&format!("/sys/bus/pci/drivers/{driver}")).exists();
+        // vfio-pci's probe fails with -EINVAL where no IOMMU group isolates the function
+        // (drivers/vfio/group.c, vfio_group_find_or_alloc).
+        let isolated = self.tree.locate(self.tree.device(address)).join("iommu_group").exists();
+        let accepted = driver != VFIO_PCI || isolated;
+        let matches = driver == VFIO_PCI
+            || self.natural.get(address).is_some_and(|drivers| drivers.contains(&driver));
+        if known && accepted && matches {
+            self.tree.bind(address, &driver);
+        }
+    }
+}
+
+impl SysfsWriter for FakeKernel {
+    fn write(&self, path: &str, value: &str) -> Result<(), WriteFailure> {
+        let number = self.writes.borrow().len();
+        if self.kill.get() == Some(Kill::Before(number)) {
+            resume_unwind(Box::new(Killed));
+        }
+        self.writes.borrow_mut().push((path.to_owned(), value.trim_end().to_owned()));
+        let (path, value) = (path.to_owned(), value.to_owned());
+        if path.ends_with(UNBIND) && self.hanging.contains(&value) {
+            return Err(WriteFailure::Hung { path, value, pid: HUNG_PID });
+        }
+        self.act(&path, &value).map_err(|errno| WriteFailure::Refused {
+            path,
+            value,
+            source: io::Error::from_raw_os_error(errno),
+        })?;
+        if self.kill.get() == Some(Kill::After(number)) {
+            resume_unwind(Box::new(Killed));
+        }
+        Ok(())
+    }
+}
