@@ -35,6 +35,35 @@ impl Capability {
     pub const MSI_X: u8 = 0x11;
     /// Advanced features, which hold the function-level reset of conventional functions.
     pub const ADVANCED_FEATURES: u8 = 0x13;
+
+    /// Returns the usual name of the capability.
+    pub fn name(&self) -> &'static str {
+        // PCI Code and ID Assignment Specification 1.16, 2.
+        match self.id {
+            0x01 => "power management",
+            0x02 => "AGP",
+            0x03 => "vital product data",
+            0x04 => "slot identification",
+            0x05 => "MSI",
+            0x06 => "CompactPCI hot swap",
+            0x07 => "PCI-X",
+            0x08 => "HyperTransport",
+            0x09 => "vendor-specific",
+            0x0a => "debug port",
+            0x0b => "CompactPCI resources",
+            0x0c => "hot-plug",
+            0x0d => "bridge subsystem ids",
+            0x0e => "AGP 8x",
+            0x0f => "secure device",
+            0x10 => "PCI Express",
+            0x11 => "MSI-X",
+            0x12 => "SATA",
+            0x13 => "advanced features",
+            0x14 => "enhanced allocation",
+            0x15 => "flattening portal bridge",
+            _ => "unknown",
+        }
+    }
 }
 
 /// One entry of the extended capability list.
@@ -55,6 +84,58 @@ impl ExtendedCapability {
     pub const ARI: u16 = 0x000e;
     /// Single-root I/O virtualisation.
     pub const SR_IOV: u16 = 0x0010;
+
+    /// Returns the usual name of the capability.
+    pub fn name(&self) -> &'static str {
+        // PCI Code and ID Assignment Specification 1.16, 3.
+        match self.id {
+            0x0001 => "AER",
+            0x0002 | 0x0009 => "virtual channel",
+            0x0003 => "serial number",
+            0x0004 => "power budget",
+            0x0005 => "root complex links",
+            0x0006 => "root complex internal link",
+            0x0007 => "event collector association",
+            0x0008 => "multi-function virtual channel",
+            0x000a => "root complex registers",
+            0x000b => "vendor-specific",
+            0x000c => "configuration access correlation",
+            0x000d => "ACS",
+            0x000e => "ARI",
+            0x000f => "ATS",
+            0x0010 => "SR-IOV",
+            0x0011 => "MR-IOV",
+            0x0012 => "multicast",
+            0x0013 => "page request",
+            0x0015 => "resizable BAR",
+            0x0016 => "dynamic power allocation",
+            0x0017 => "TPH requester",
+            0x0018 => "latency tolerance",
+            0x0019 => "secondary PCI Express",
+            0x001a => "protocol multiplexing",
+            0x001b => "PASID",
+            0x001c => "LN requester",
+            0x001d => "downstream port containment",
+            0x001e => "L1 PM substates",
+            0x001f => "precision time",
+            0x0020 => "M-PCIe",
+            0x0021 => "FRS queueing",
+            0x0022 => "readiness times",
+            0x0023 => "designated vendor-specific",
+            0x0024 => "virtual function resizable BAR",
+            0x0025 => "data link feature",
+            0x0026 => "physical layer 16 GT/s",
+            0x0027 => "lane margining",
+            0x0028 => "hierarchy id",
+            0x0029 => "native enclosure management",
+            0x002a => "physical layer 32 GT/s",
+            0x002b => "alternate protocol",
+            0x002c => "system firmware intermediary",
+            0x002e => "data object exchange",
+            0x0030 => "integrity and data encryption",
+            _ => "unknown",
+        }
+    }
 }
 
 /// How far a list could be followed.
