@@ -1,0 +1,85 @@
+//! `kireji take`: a card goes from its driver to vfio-pci.
+
+use host::{Program, Sysroot};
+use pci::{Host, Named};
+use vfio::take::{Keeper, Purpose, VFIO_PCI};
+
+use crate::{CommandError, Context, Exit};
+
+use super::refuse::{self, Allowed};
+use super::target::Target;
+use super::{outcome, recover};
+
+/// Arguments of `take`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The card (29:00), or a function of it (29:00.0)
+    #[arg(required = true)]
+    addresses: Vec<Named>,
+    #[command(flatten)]
+    allowed: Allowed,
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Takes the card.
+///
+/// # Errors
+/// Something would be lost, the card is busy, or the kernel refused.
+pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
+    let host = Host::read(context.host)?;
+    let mut functions = Vec::new();
+    for named in &args.addresses {
+        functions.extend(Target::find(&host, *named, args.allowed.function)?.functions);
+    }
+    functions.sort_unstable();
+    functions.dedup();
+    if !args.dry_run {
+        super::need_root(context)?;
+        recover::first(context)?;
+    }
+    refuse::check(context, &host, &functions, &args.allowed)?;
+    if args.dry_run {
+        for address in &functions {
+            let driver = host.function(*address).and_then(|function| function.driver.as_deref());
+            let driver = driver.unwrap_or("no driver");
+            writeln!(context.out, "{address} would go from {driver} to vfio-pci")?;
+        }
+        return Ok(Exit::Done);
+    }
+    load_vfio(context)?;
+    let keeper = Keeper::new(context.host, context.writer);
+    let held = keeper.take(&functions, Purpose::Hold).map_err(outcome::take_error)?;
+    for (address, before) in &held.lease.before {
+        let driver = before.driver.as_deref().unwrap_or("no driver");
+        writeln!(context.out, "{address} went from {driver} to vfio-pci")?;
+    }
+    writeln!(context.err, "return it with `kireji return {}`", held.lease.card)?;
+    Ok(Exit::Done)
+}
+
+/// Loads vfio-pci, unless it is there.
+pub(super) fn load_vfio(context: &Context<'_>) -> Result<(), CommandError> {
+    if is_known(context.host) {
+        return Ok(());
+    }
+    let cannot = || {
+        CommandError::new(Exit::HostCannot, "the kernel has no driver vfio-pci")
+            .code("E-NO-VFIO-PCI")
+            .hint("install the package with all modules of the running kernel")
+    };
+    let done = context
+        .runner
+        .run(&Program::new("modprobe").arg(VFIO_PCI))
+        .map_err(|error| CommandError::from_source(Exit::HostCannot, error))?;
+    if done.status.success() && is_known(context.host) {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&done.stderr);
+    Err(said.trim().lines().fold(cannot(), |error, line| error.hint(format!("modprobe: {line}"))))
+}
+
+fn is_known(host: &Sysroot) -> bool {
+    host.exists(format!("/sys/bus/pci/drivers/{VFIO_PCI}"))
+}
