@@ -10,6 +10,7 @@ mod class;
 pub mod config;
 mod function;
 mod host;
+mod names;
 mod region;
 
 pub use address::{Address, Named, ParseAddressError};
@@ -17,4 +18,5 @@ pub use card::Card;
 pub use class::Class;
 pub use function::{Function, Ids};
 pub use host::Host;
+pub use names::{FunctionNames, Names, Source};
 pub use region::{Region, RegionKind};
