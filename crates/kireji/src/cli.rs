@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use host::Sysroot;
 
-use crate::command;
 use crate::CommandError;
+use crate::command;
 
 /// Give a PCI card from Linux to a guest, and take it back
 ///
@@ -30,9 +30,6 @@ pub enum Command {
     List(command::list::Args),
     /// Show one card or function
     Show(command::show::Args),
-    /// Take a card from its driver and give it to vfio-pci
-    #[command(visible_alias = "detach")]
-    Take(command::take::Args),
     /// Give a card back to its former driver
     #[command(visible_alias = "reattach")]
     Return(command::give_back::Args),
@@ -46,6 +43,11 @@ pub enum Command {
     /// Say which of `take` and `return` is meant
     #[command(hide = true)]
     Unbind(command::bind::Args),
+    /// Print the completions of a shell
+    Completions(command::generate::CompletionsArgs),
+    /// Write the manual pages
+    #[command(hide = true)]
+    Man(command::generate::ManArgs),
     /// What kireji starts of itself
     #[command(hide = true)]
     Internal(command::internal::Args),

@@ -62,11 +62,15 @@ impl CommandError {
     }
 
     fn causes(&self) -> impl Iterator<Item = &(dyn Error + 'static)> {
-        let first: Option<&(dyn Error + 'static)> = match &self.source {
+        let mut next: Option<&(dyn Error + 'static)> = match &self.source {
             Some(source) => Some(source.as_ref()),
             None => None,
         };
-        std::iter::successors(first, |cause| cause.source())
+        std::iter::from_fn(move || {
+            let cause = next?;
+            next = cause.source();
+            Some(cause)
+        })
     }
 
     /// Writes the error. A failure to do so has nowhere to go.

@@ -103,7 +103,10 @@ mod tests {
     fn sample(width: Option<usize>) -> String {
         let mut table = Table::new(["ADDRESS", "IDS", "SUBSYSTEM", "NAME"]);
         table.optional(2);
-        table.row(["00:1f.2", "8086:2922", "1af4:1100", "ICH9 SATA Controller [AHCI mode]"].map(str::to_owned));
+        table.row(
+            ["00:1f.2", "8086:2922", "1af4:1100", "ICH9 SATA Controller [AHCI mode]"]
+                .map(str::to_owned),
+        );
         let mut out = Vec::new();
         table.write(&mut out, width).unwrap();
         String::from_utf8(out).unwrap()

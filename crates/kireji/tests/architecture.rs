@@ -62,7 +62,8 @@ fn arrows_go_downwards_only() {
 #[test]
 fn every_crate_says_what_it_is_for_and_what_it_must_not_depend_on() {
     for (name, _) in ARROWS {
-        let text = std::fs::read_to_string(root().join(format!("crates/{name}/src/lib.rs"))).unwrap();
+        let text =
+            std::fs::read_to_string(root().join(format!("crates/{name}/src/lib.rs"))).unwrap();
         let documentation: String =
             text.lines().take_while(|line| line.starts_with("//!")).collect();
         assert!(documentation.len() > 200, "crates/{name} says too little of itself");

@@ -1,7 +1,5 @@
 //! Holds the guide to the program.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::path::{Path, PathBuf};
 
 use kireji::Exit;
@@ -17,7 +15,7 @@ fn the_page_on_exit_codes_lists_them_all() {
         let row = format!("| {} | {} |", *exit as u8, exit.meaning());
         assert!(page.lines().any(|line| line == row), "docs/src/exit-codes.md lacks: {row}");
     }
-    let rows = page.lines().filter(|line| line.starts_with(|c: char| c == '|')).count();
+    let rows = page.lines().filter(|line| line.starts_with('|')).count();
     assert_eq!(rows, Exit::ALL.len() + 2, "a row of the page is no exit code");
 }
 

@@ -1,6 +1,5 @@
 //! `kireji completions` and `man`: what packages install beside the program.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::CommandFactory;
@@ -27,7 +26,10 @@ pub struct ManArgs {
 ///
 /// # Errors
 /// The output cannot be written.
-pub fn completions(args: &CompletionsArgs, context: &mut Context<'_>) -> Result<Exit, CommandError> {
+pub fn completions(
+    args: &CompletionsArgs,
+    context: &mut Context<'_>,
+) -> Result<Exit, CommandError> {
     // The generator panics where its output cannot be written, so it never sees the real one.
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "kireji", &mut script);

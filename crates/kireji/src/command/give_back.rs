@@ -30,7 +30,6 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
     let Some(held) = leases.iter().find(named) else {
         return Err(not_held(context, address)?);
     };
-    super::refuse_users(context, held)?;
     let restored = keeper.give_back(held, &[]).map_err(|error| match error {
         TakeError::Step { .. } => outcome::take_error(error)
             .hint("the lease stays: `kireji return` tries again, `kireji status` shows it"),

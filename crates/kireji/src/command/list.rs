@@ -1,7 +1,7 @@
 //! `kireji list`: every PCI function of the host.
 
 use host::Measured;
-use pci::{Address, Function, Host, Names};
+use pci::{Address, Function, FunctionNames, Host, Names};
 use serde::Serialize;
 
 use crate::table::Table;
@@ -25,13 +25,11 @@ struct Report<'a> {
 pub(super) struct Row<'a> {
     address: Address,
     class: String,
-    class_name: Option<&'a str>,
     vendor: String,
     device: String,
-    vendor_name: Option<&'a str>,
-    device_name: Option<&'a str>,
     subsystem_vendor: Option<String>,
     subsystem_device: Option<String>,
+    names: FunctionNames,
     driver: Option<&'a str>,
     group: Option<u32>,
     card: Measured<Address>,
@@ -44,7 +42,7 @@ pub(super) struct Row<'a> {
 /// Sysfs cannot be read, or the output not written.
 pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
     let host = Host::read(context.host)?;
-    let names = Names::read(context.host, host.functions());
+    let names = Names::read(context.host, &host);
     if args.json {
         let functions = host.functions().map(|function| row(&host, &names, function)).collect();
         super::print_json(context, Report { functions })?;
@@ -89,28 +87,23 @@ fn shown(address: Address, short: bool) -> String {
 
 /// What a function is, in the words of `pci.ids`.
 pub(super) fn what(names: &Names, function: &Function) -> String {
-    let class = match names.class(function.class) {
-        Some(name) => name.to_owned(),
-        None => format!("class {:04x}", function.class.number()),
-    };
-    let words = [names.vendor(function.ids), names.device(function.ids)];
-    let words: Vec<_> = words.into_iter().flatten().collect();
+    let names = names.of(function);
+    let class = names.class.unwrap_or_else(|| format!("class {:04x}", function.class.number()));
+    let words: Vec<_> = [names.vendor, names.device].into_iter().flatten().collect();
     if words.is_empty() { class } else { format!("{class}: {}", words.join(" ")) }
 }
 
-pub(super) fn row<'a>(host: &Host, names: &'a Names, function: &'a Function) -> Row<'a> {
+pub(super) fn row<'a>(host: &Host, names: &Names, function: &'a Function) -> Row<'a> {
     let hex = |number: u16| format!("{number:04x}");
     let card = host.card(function.address);
     Row {
         address: function.address,
         class: function.class.to_string(),
-        class_name: names.class(function.class),
         vendor: hex(function.ids.vendor),
         device: hex(function.ids.device),
-        vendor_name: names.vendor(function.ids),
-        device_name: names.device(function.ids),
         subsystem_vendor: function.subsystem.map(|ids| hex(ids.vendor)),
         subsystem_device: function.subsystem.map(|ids| hex(ids.device)),
+        names: names.of(function),
         driver: function.driver.as_deref(),
         group: function.group,
         slot: card.known().and_then(|card| card.slot.clone()),

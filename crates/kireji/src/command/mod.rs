@@ -1,13 +1,14 @@
 //! The commands, one module each.
 
 pub mod bind;
+pub mod generate;
 pub mod give_back;
 pub mod internal;
 pub mod list;
+mod outcome;
 pub mod recover;
 pub mod show;
 pub mod status;
-pub mod take;
 mod target;
 
 use crate::cli::{Cli, Command};
@@ -21,12 +22,13 @@ pub fn run(cli: Cli, context: &mut Context<'_>) -> Result<Exit, CommandError> {
     match cli.command {
         Command::List(args) => list::run(&args, context),
         Command::Show(args) => show::run(&args, context),
-        Command::Take(args) => take::run(&args, context),
         Command::Return(args) => give_back::run(&args, context),
         Command::Status(args) => status::run(&args, context),
         Command::Recover(args) => recover::run(&args, context),
         Command::Bind(args) => bind::run(&args, true),
         Command::Unbind(args) => bind::run(&args, false),
+        Command::Completions(args) => generate::completions(&args, context),
+        Command::Man(args) => generate::man(&args, context),
         Command::Internal(args) => internal::run(&args, context),
     }
 }

@@ -73,11 +73,12 @@ fn taken(address: pci::Address, state: &State) -> CommandError {
         }
         State::Abandoned => busy(format!("{address} was left behind by a process that died"))
             .hint("`kireji recover` restores it"),
-        State::Hung { pid } => {
-            CommandError::new(Exit::HostCannot, format!("a write to {address} hangs in the kernel (pid {pid})"))
-                .code("E-HUNG")
-                .hint("reboot; until then leave this card alone")
-        }
+        State::Hung { pid } => CommandError::new(
+            Exit::HostCannot,
+            format!("a write to {address} hangs in the kernel (pid {pid})"),
+        )
+        .code("E-HUNG")
+        .hint("reboot; until then leave this card alone"),
     }
 }
 

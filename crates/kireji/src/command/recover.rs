@@ -37,7 +37,11 @@ pub fn run(_: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
 pub(super) fn first(context: &mut Context<'_>) -> Result<(), CommandError> {
     let keeper = Keeper::new(context.host, context.writer);
     for (lease, restored) in keeper.recover().map_err(outcome::take_error)? {
-        writeln!(context.err, "recovered {} from process {}, which died:", lease.card, lease.owner.pid)?;
+        writeln!(
+            context.err,
+            "recovered {} from process {}, which died:",
+            lease.card, lease.owner.pid
+        )?;
         for one in &restored {
             writeln!(context.err, "  {}", outcome::restored_in_words(one))?;
         }

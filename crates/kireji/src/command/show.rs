@@ -58,7 +58,7 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
     let target = Target::find(&host, args.address, args.function)?;
     let functions: Vec<_> =
         target.functions.iter().filter_map(|address| host.function(*address)).collect();
-    let names = Names::read(context.host, functions.iter().copied());
+    let names = Names::read(context.host, &host);
     let mut details = Vec::new();
     for function in functions {
         details.push((function, read(context.host, &host, &names, function)?));
@@ -81,12 +81,11 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
 fn read<'a>(
     sysroot: &Sysroot,
     host: &Host,
-    names: &'a Names,
+    names: &Names,
     function: &'a Function,
 ) -> Result<Details<'a>, CommandError> {
     let path = Function::path(function.address);
     let binding = vfio::take::Binding::read(sysroot, function.address)?;
-    let resets = sysroot.optional_text(format!("{path}/reset_method"))?;
     Ok(Details {
         row: list::row(host, names, function),
         driver_override: binding.driver_override,
@@ -96,11 +95,24 @@ fn read<'a>(
             .unwrap_or_default(),
         regions: Region::read_all(sysroot, function.address).into(),
         capabilities: capabilities(sysroot, function),
-        reset_methods: match resets {
-            Some(text) => Measured::Known(text.split_whitespace().map(str::to_owned).collect()),
-            None => Measured::unmeasured("this kernel does not show them (Linux 5.15 does)"),
-        },
+        reset_methods: reset_methods(sysroot, &path)?,
         power_state: sysroot.optional_text(format!("{path}/power_state"))?,
+    })
+}
+
+/// The kernel hides `reset_method` from a function that it cannot reset
+/// (drivers/pci/pci.c, pci_dev_reset_method_attr_is_visible), and before 5.15 from all.
+fn reset_methods(sysroot: &Sysroot, path: &str) -> Result<Measured<Vec<String>>, CommandError> {
+    if let Some(text) = sysroot.optional_text(format!("{path}/reset_method"))? {
+        return Ok(Measured::Known(text.split_whitespace().map(str::to_owned).collect()));
+    }
+    let release = sysroot.optional_text("/proc/sys/kernel/osrelease")?.unwrap_or_default();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    Ok(match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= (5, 15) => {
+            Measured::Known(Vec::new())
+        }
+        _ => Measured::unmeasured("a kernel before 5.15 does not show them"),
     })
 }
 
@@ -139,34 +151,53 @@ fn write(
 }
 
 /// What is said of a function, each with its label.
-fn lines(target: &Target, function: &Function, details: &Details<'_>) -> Vec<(&'static str, String)> {
+fn lines(
+    target: &Target,
+    function: &Function,
+    details: &Details<'_>,
+) -> Vec<(&'static str, String)> {
     let none = || "none".to_owned();
     let mut lines = vec![
-        ("ids", match function.subsystem {
-            Some(subsystem) => format!("{}, subsystem {subsystem}", function.ids),
-            None => function.ids.to_string(),
-        }),
+        (
+            "ids",
+            match function.subsystem {
+                Some(subsystem) => format!("{}, subsystem {subsystem}", function.ids),
+                None => function.ids.to_string(),
+            },
+        ),
         ("class", function.class.to_string()),
-        ("driver", match (&function.driver, &details.driver_override) {
-            (driver, None) => driver.clone().unwrap_or_else(none),
-            (driver, Some(set)) => {
-                format!("{}, override {set}", driver.as_deref().unwrap_or("none"))
-            }
-        }),
-        ("IOMMU group", match function.group {
-            Some(group) => format!("{group} ({})", joined(&details.group_members)),
-            None => none(),
-        }),
-        ("card", match &target.card.slot {
-            Some(slot) => format!("{} in slot {slot}", joined(&target.card.functions)),
-            None => joined(&target.card.functions),
-        }),
+        (
+            "driver",
+            match (&function.driver, &details.driver_override) {
+                (driver, None) => driver.clone().unwrap_or_else(none),
+                (driver, Some(set)) => {
+                    format!("{}, override {set}", driver.as_deref().unwrap_or("none"))
+                }
+            },
+        ),
+        (
+            "IOMMU group",
+            match function.group {
+                Some(group) => format!("{group} ({})", joined(&details.group_members)),
+                None => none(),
+            },
+        ),
+        (
+            "card",
+            match &target.card.slot {
+                Some(slot) => format!("{} in slot {slot}", joined(&target.card.functions)),
+                None => joined(&target.card.functions),
+            },
+        ),
         ("power state", details.power_state.clone().unwrap_or_else(|| "unmeasured".to_owned())),
-        ("resets", match &details.reset_methods {
-            Measured::Known(methods) if methods.is_empty() => none(),
-            Measured::Known(methods) => methods.join(", "),
-            Measured::Unmeasured { unmeasured } => format!("unmeasured: {unmeasured}"),
-        }),
+        (
+            "resets",
+            match &details.reset_methods {
+                Measured::Known(methods) if methods.is_empty() => none(),
+                Measured::Known(methods) => methods.join(", "),
+                Measured::Unmeasured { unmeasured } => format!("unmeasured: {unmeasured}"),
+            },
+        ),
     ];
     match &details.regions {
         Measured::Known(regions) => lines.extend(regions.iter().map(region)),
@@ -174,13 +205,16 @@ fn lines(target: &Target, function: &Function, details: &Details<'_>) -> Vec<(&'
             lines.push(("regions", format!("unmeasured: {unmeasured}")));
         }
     }
-    lines.push(("capabilities", match &details.capabilities {
-        Measured::Known(lists) => {
-            let all: Vec<_> = lists.standard.iter().chain(&lists.extended).copied().collect();
-            if all.is_empty() { none() } else { all.join(", ") }
-        }
-        Measured::Unmeasured { unmeasured } => format!("unmeasured: {unmeasured}"),
-    }));
+    lines.push((
+        "capabilities",
+        match &details.capabilities {
+            Measured::Known(lists) => {
+                let all: Vec<_> = lists.standard.iter().chain(&lists.extended).copied().collect();
+                if all.is_empty() { none() } else { all.join(", ") }
+            }
+            Measured::Unmeasured { unmeasured } => format!("unmeasured: {unmeasured}"),
+        },
+    ));
     lines
 }
 
@@ -212,7 +246,7 @@ fn size(bytes: u64) -> String {
     let mut number = bytes;
     let mut units = UNITS.iter();
     let mut unit = units.next();
-    while number >= 1024 && number % 1024 == 0 {
+    while number >= 1024 && number.is_multiple_of(1024) {
         match units.next() {
             Some(next) => (number, unit) = (number / 1024, Some(next)),
             None => break,
