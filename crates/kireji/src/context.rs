@@ -16,6 +16,8 @@ const WRITE_LIMIT: Duration = Duration::from_secs(30);
 pub struct Context<'a> {
     /// The files of the host.
     pub host: &'a Sysroot,
+    /// Whether the host may be changed: not if it is a captured one.
+    pub writable: bool,
     /// Starts programs.
     pub runner: &'a dyn Runner,
     /// Writes to sysfs.

@@ -37,6 +37,7 @@ pub fn main() -> ExitCode {
     let writer = context::writer();
     let mut context = Context {
         host: &host,
+        writable: host.is_live(),
         runner: &host::SystemRunner,
         writer: &writer,
         clock: &host::SystemClock,

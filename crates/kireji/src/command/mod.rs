@@ -48,9 +48,16 @@ fn print_json(context: &mut Context<'_>, value: impl serde::Serialize) -> Result
 
 /// Refuses a command that writes to the host, unless this process may.
 fn need_root(context: &Context<'_>) -> Result<(), CommandError> {
-    if !context.host.is_live() || context.vars.is_root {
-        return Ok(());
+    if !context.writable {
+        return Err(CommandError::new(Exit::Usage, "a captured host is only looked at")
+            .hint("leave out `--sysroot` to change the running one"));
     }
-    Err(CommandError::new(Exit::Permission, "changing who drives a card needs root's rights")
-        .hint(format!("run `{}`", context.vars.sudo_line())))
+    if !context.vars.is_root {
+        return Err(CommandError::new(
+            Exit::Permission,
+            "changing who drives a card needs root's rights",
+        )
+        .hint(format!("run `{}`", context.vars.sudo_line())));
+    }
+    Ok(())
 }
