@@ -1,0 +1,107 @@
+//! `list`, `show` and `status` on a synthetic host.
+
+mod common;
+
+use common::kireji;
+use kireji::Exit;
+use testkit::fake_kernel::FakeKernel;
+use testkit::tree::{Bar, Function, Port, Tree};
+
+/// A desktop: a NIC of the chipset, a graphics card of two functions below a root port.
+fn desktop() -> FakeKernel {
+    let mut tree = Tree::new();
+    tree.add(Function::new("0000:00:00.0", 0x8086, 0x29c0).class(0x06_0000).group(0));
+    tree.add(
+        Function::new("0000:00:19.0", 0x8086, 0x10d3)
+            .class(0x02_0000)
+            .subsystem(0x1af4, 0x1100)
+            .group(1)
+            .driver("e1000e"),
+    );
+    tree.add(Function::port("0000:00:1c.0", Port::Root, 0x29).slot().driver("pcieport").group(2));
+    let card = |address, device, class| {
+        Function::new(address, 0x1002, device).class(class).below("0000:00:1c.0").group(3)
+    };
+    tree.add(
+        card("0000:29:00.0", 0x68c8, 0x03_0000)
+            .subsystem(0x1002, 0x2245)
+            .driver("radeon")
+            .bar(0, 0xe000_0000, 0x1000_0000, Bar::Memory64)
+            .bar(2, 0xfea0_0000, 0x2_0000, Bar::Memory32)
+            .bar(4, 0xe000, 0x100, Bar::Io)
+            .attribute("reset_method", "pm bus\n"),
+    );
+    tree.add(card("0000:29:00.1", 0xaa60, 0x04_0300).driver("snd_hda_intel"));
+    tree.slot("4", "0000:29:00");
+    FakeKernel::new(tree)
+}
+
+#[test]
+fn list_shows_every_function_with_its_card() {
+    let ended = kireji(&desktop(), &["list"]);
+    assert_eq!(ended.exit, Exit::Done);
+    insta::assert_snapshot!(ended.out);
+}
+
+#[test]
+fn list_as_json() {
+    let ended = kireji(&desktop(), &["list", "--json"]);
+    assert_eq!(ended.exit, Exit::Done);
+    let document: serde_json::Value = serde_json::from_str(&ended.out).expect("JSON");
+    assert_eq!(document["schema"], 1);
+    insta::assert_snapshot!(serde_json::to_string_pretty(&document["functions"][3]).expect("JSON"));
+}
+
+#[test]
+fn show_means_the_whole_card() {
+    let kernel = desktop();
+    for named in ["29:00", "29:00.0", "0000:29:00.1"] {
+        let ended = kireji(&kernel, &["show", named]);
+        assert_eq!(ended.exit, Exit::Done);
+        insta::allow_duplicates! { insta::assert_snapshot!(ended.out); }
+    }
+    let one = kireji(&kernel, &["show", "29:00.1", "--function"]);
+    assert!(one.out.contains("29:00.1 ") && !one.out.contains("29:00.0 Display"), "{}", one.out);
+}
+
+#[test]
+fn an_unknown_address_is_told() {
+    let ended = kireji(&desktop(), &["show", "77:00.0"]);
+    assert_eq!(ended.exit, Exit::Usage);
+    insta::assert_snapshot!(ended.err);
+}
+
+#[test]
+fn a_host_without_pci_lists_nothing() {
+    let kernel = FakeKernel::new(Tree::new());
+    let ended = kireji(&kernel, &["list"]);
+    assert_eq!((ended.exit, ended.out.as_str()), (Exit::Done, ""));
+    assert_eq!(ended.err, "This host has no PCI function.\n");
+}
+
+#[test]
+fn what_only_root_can_read_is_unmeasured_not_guessed() {
+    let mut tree = Tree::new();
+    // Two devices below a port whose capabilities an ordinary user does not see: whether they are
+    // one card depends on the port's slot.
+    tree.add(Function::port("0000:00:1c.0", Port::Root, 1).slot().visible(64));
+    tree.add(Function::port("0000:01:00.0", Port::ToPci, 2).below("0000:00:1c.0").visible(64));
+    tree.add(Function::new("0000:02:01.0", 0x8086, 0x100e).below("0000:01:00.0").visible(64));
+    tree.add(Function::new("0000:02:02.0", 0x8086, 0x100e).below("0000:01:00.0").visible(64));
+    let kernel = FakeKernel::new(tree);
+    let list = kireji(&kernel, &["list", "--json"]);
+    let document: serde_json::Value = serde_json::from_str(&list.out).expect("JSON");
+    let card = &document["functions"][2]["card"];
+    assert!(card["unmeasured"].as_str().is_some_and(|why| why.contains("root")), "{card}");
+    let show = kireji(&kernel, &["show", "02:01"]);
+    assert_eq!(show.exit, Exit::Permission);
+    insta::assert_snapshot!(show.err);
+}
+
+#[test]
+fn status_of_a_host_with_nothing_held() {
+    let ended = kireji(&desktop(), &["status"]);
+    assert_eq!((ended.exit, ended.out.as_str()), (Exit::Done, "No card is held.\n"));
+    let json = kireji(&desktop(), &["status", "--json"]);
+    assert_eq!(json.out, "{\n  \"schema\": 1,\n  \"leases\": []\n}\n");
+}
