@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 /// What one read of a host file may return at most, in bytes. Files of sysfs hold at most a page,
@@ -124,6 +124,50 @@ impl Sysroot {
             return Err(ReadError { path: path.to_owned(), source });
         }
         Ok(bytes)
+    }
+
+    /// Reads `length` bytes at `offset` of a file or block device; fewer where it ends.
+    ///
+    /// # Errors
+    /// The file is absent, or may not or cannot be read.
+    pub fn read_at(
+        &self,
+        path: impl AsRef<Path>,
+        offset: u64,
+        length: usize,
+    ) -> Result<Vec<u8>, ReadError> {
+        let path = path.as_ref();
+        let fd = self.open_at(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
+        let mut bytes = vec![0; length];
+        let mut read = 0;
+        while read < length {
+            let at = offset.saturating_add(u64::try_from(read).unwrap_or(u64::MAX));
+            match rustix::io::pread(&fd, &mut bytes[read..], at) {
+                Ok(0) => break,
+                Ok(more) => read += more,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(error(path, errno)),
+            }
+        }
+        bytes.truncate(read);
+        Ok(bytes)
+    }
+
+    /// Returns the major and minor number of a device node, its last link followed; `None` for
+    /// what is no device.
+    ///
+    /// # Errors
+    /// The path is absent or may not be looked at.
+    pub fn device_number(&self, path: impl AsRef<Path>) -> Result<Option<(u32, u32)>, ReadError> {
+        let path = path.as_ref();
+        let fd = self.open_at(path, OFlags::PATH)?;
+        let stat = rustix::fs::fstat(fd).map_err(|errno| error(path, errno))?;
+        let is_device = matches!(
+            FileType::from_raw_mode(stat.st_mode),
+            FileType::BlockDevice | FileType::CharacterDevice
+        );
+        let number = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+        Ok(is_device.then_some(number))
     }
 
     /// Reads a file as text, without white space at its ends; bytes that are not UTF-8 are
@@ -256,6 +300,23 @@ mod tests {
         assert_eq!(host.text("/abs/vendor").unwrap(), "0x8086");
         assert!(host.read("/out").unwrap_err().is_absent());
         assert!(host.read("/../../../../../../etc/hostname").unwrap_err().is_absent());
+    }
+
+    #[test]
+    fn reads_within_a_file_up_to_its_end() {
+        let dir = tree();
+        let host = Sysroot::at(dir.path()).unwrap();
+        assert_eq!(host.read_at("/sys/devices/a/vendor", 2, 3).unwrap(), b"808");
+        assert_eq!(host.read_at("/sys/devices/a/vendor", 5, 100).unwrap(), b"6\n");
+        assert_eq!(host.read_at("/sys/devices/a/vendor", 1 << 40, 1).unwrap(), b"");
+    }
+
+    #[test]
+    fn tells_devices_by_their_number() {
+        let host = Sysroot::host().unwrap();
+        // Documentation/admin-guide/devices.txt of the kernel.
+        assert_eq!(host.device_number("/dev/null").unwrap(), Some((1, 3)));
+        assert_eq!(host.device_number("/proc/version").unwrap(), None);
     }
 
     #[test]

@@ -96,23 +96,121 @@ impl Host {
 
     /// Everything below a bridge but virtual functions, by address.
     fn below(&self, bridge: Address) -> Vec<Address> {
-        self.functions()
-            .filter(|function| function.physical.is_none())
-            .filter(|function| self.above(function.address).any(|above| above == bridge))
-            .map(|function| function.address)
-            .collect()
+        let mut found = BTreeSet::new();
+        let mut bridges = vec![bridge];
+        while let Some(bridge) = bridges.pop() {
+            for function in self.children(Some(bridge)).filter(|below| below.physical.is_none()) {
+                // A captured tree may have loops.
+                if found.insert(function.address) {
+                    bridges.push(function.address);
+                }
+            }
+        }
+        found.into_iter().collect()
     }
 
     fn siblings(&self, function: &Function) -> Vec<Address> {
         let whole_bus = matches!(self.is_below_port(function.address), Measured::Known(true));
         let one = function.address;
         let siblings: BTreeSet<_> = self
-            .functions()
-            .filter(|other| other.physical.is_none() && other.parent == function.parent)
+            .children(function.parent)
+            .filter(|other| other.physical.is_none())
             .map(|other| other.address)
             .filter(|other| (other.domain(), other.bus()) == (one.domain(), one.bus()))
             .filter(|other| whole_bus || other.device() == one.device())
             .collect();
         siblings.into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use testkit::tree::{Function as Fake, Port, Tree};
+
+    use super::*;
+
+    fn endpoint(address: &str) -> Fake {
+        Fake::new(address, 0x8086, 0x10d3)
+    }
+
+    fn host(functions: Vec<Fake>) -> Host {
+        let mut tree = Tree::new();
+        for function in functions {
+            tree.add(function);
+        }
+        tree.slot("7", "0000:05:00");
+        Host::read(&tree.sysroot()).unwrap()
+    }
+
+    fn card(host: &Host, address: &str) -> String {
+        match host.card(address.parse().unwrap()) {
+            Measured::Known(card) => {
+                let functions: Vec<_> = card.functions.iter().map(Address::to_string).collect();
+                format!("{} {:?}", functions.join(" "), card.slot)
+            }
+            Measured::Unmeasured { unmeasured } => format!("unmeasured: {unmeasured}"),
+        }
+    }
+
+    #[test]
+    fn a_slot_holds_one_card() {
+        let host = host(vec![
+            endpoint("0000:00:02.0"),
+            endpoint("0000:00:02.1"),
+            // A slot with a card of two functions.
+            Fake::port("0000:00:1c.0", Port::Root, 3).slot(),
+            endpoint("0000:03:00.0").below("0000:00:1c.0"),
+            endpoint("0000:03:00.1").below("0000:00:1c.0"),
+            endpoint("0000:03:10.0").below("0000:00:1c.0").virtual_of("0000:03:00.0"),
+            // A slot with a card that has a switch and two chips.
+            Fake::port("0000:00:1d.0", Port::Root, 5),
+            Fake::port("0000:05:00.0", Port::Upstream, 6).below("0000:00:1d.0"),
+            Fake::port("0000:06:00.0", Port::Downstream, 7).below("0000:05:00.0"),
+            Fake::port("0000:06:01.0", Port::Downstream, 8).below("0000:05:00.0"),
+            endpoint("0000:07:00.0").below("0000:06:00.0"),
+            endpoint("0000:08:00.0").below("0000:06:01.0"),
+        ]);
+        let switch = "0000:05:00.0 0000:06:00.0 0000:06:01.0 0000:07:00.0 0000:08:00.0 Some(\"7\")";
+        for (address, expected) in [
+            ("00:02.0", "0000:00:02.0 None"),
+            ("00:02.1", "0000:00:02.1 None"),
+            ("03:00.1", "0000:03:00.0 0000:03:00.1 None"),
+            ("03:10.0", "0000:03:10.0 None"),
+            ("07:00.0", switch),
+            ("08:00.0", switch),
+            ("09:00.0", "unmeasured: there is no function 0000:09:00.0"),
+        ] {
+            assert_eq!(card(&host, address), expected, "{address}");
+        }
+    }
+
+    #[test]
+    fn without_a_slot_a_device_is_a_card() {
+        let host = host(vec![
+            Fake::port("0000:00:1c.0", Port::Root, 3),
+            endpoint("0000:03:00.0").below("0000:00:1c.0"),
+            // Directly below a port, device numbers are part of the function number (ARI).
+            endpoint("0000:03:01.0").below("0000:00:1c.0"),
+            Fake::port("0000:00:1e.0", Port::Conventional, 4),
+            endpoint("0000:04:01.0").below("0000:00:1e.0"),
+            endpoint("0000:04:01.1").below("0000:00:1e.0"),
+            endpoint("0000:04:02.0").below("0000:00:1e.0"),
+        ]);
+        assert_eq!(card(&host, "03:01.0"), "0000:03:00.0 0000:03:01.0 None");
+        assert_eq!(card(&host, "04:01.0"), "0000:04:01.0 0000:04:01.1 None");
+        assert_eq!(card(&host, "04:02.0"), "0000:04:02.0 None");
+    }
+
+    #[test]
+    fn what_an_ordinary_user_cannot_see_matters_only_where_it_decides() {
+        let host = host(vec![
+            Fake::port("0000:00:1c.0", Port::Root, 3).slot().visible(64),
+            endpoint("0000:03:00.0").below("0000:00:1c.0"),
+            endpoint("0000:03:01.0").below("0000:00:1c.0"),
+            Fake::port("0000:00:1d.0", Port::Root, 4).slot().visible(64),
+            endpoint("0000:04:00.0").below("0000:00:1d.0"),
+        ]);
+        assert!(card(&host, "03:00.0").starts_with("unmeasured: whether 0000:00:1c.0"));
+        assert_eq!(card(&host, "04:00.0"), "0000:04:00.0 None");
     }
 }

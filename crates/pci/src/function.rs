@@ -1,5 +1,7 @@
 //! One PCI function as sysfs shows it.
 
+use std::collections::BTreeMap;
+
 use host::{ReadError, Sysroot};
 use serde::Serialize;
 
@@ -56,6 +58,16 @@ impl Function {
     /// # Errors
     /// There is no such function, or sysfs cannot be read.
     pub fn read(host: &Sysroot, address: Address) -> Result<Self, ReadError> {
+        Self::read_with(host, address, &mut Groups::default())
+    }
+
+    /// Reads one function of many. It costs four file operations: its `uevent` and the links to
+    /// its physical function, its group and its place in the device tree.
+    pub(crate) fn read_with(
+        host: &Sysroot,
+        address: Address,
+        groups: &mut Groups,
+    ) -> Result<Self, ReadError> {
         let path = Self::path(address);
         let uevent = Uevent::read(host, &path)?;
         let number = |attribute: &str| -> Result<u32, ReadError> {
@@ -76,9 +88,10 @@ impl Function {
             Some(class) => class,
             None => Class(number("class")? & 0xff_ffff),
         };
-        let driver = match uevent.driver {
-            Some(driver) => Some(driver),
-            None => host.link_name(format!("{path}/driver"))?,
+        // A `uevent` with ids and without a driver is that of a function without one.
+        let driver = match (uevent.driver, uevent.ids) {
+            (None, None) => host.link_name(format!("{path}/driver"))?,
+            (driver, _) => driver,
         };
         let physical = host.link_name(format!("{path}/physfn"))?;
         Ok(Self {
@@ -87,7 +100,7 @@ impl Function {
             subsystem: Some(subsystem).filter(|ids| *ids != Ids { vendor: 0, device: 0 }),
             class,
             driver,
-            group: group(host, &path)?,
+            group: groups.of(host, &path)?,
             parent: parent(host, &path)?,
             physical: physical.and_then(|name| name.parse().ok()),
         })
@@ -156,13 +169,28 @@ fn low_half(number: u32) -> u16 {
     u16::from_le_bytes([low, high])
 }
 
-/// Number of the IOMMU group. A group that VFIO made up for its no-IOMMU mode is named
-/// `vfio-noiommu` (drivers/vfio/group.c) and isolates nothing.
-fn group(host: &Sysroot, path: &str) -> Result<Option<u32>, ReadError> {
-    let Some(name) = host.link_name(format!("{path}/iommu_group"))? else { return Ok(None) };
-    let number = name.parse().map_err(|_| malformed(&format!("{path}/iommu_group"), &name))?;
-    let label = host.optional_text(format!("{path}/iommu_group/name"))?;
-    Ok(Some(number).filter(|_| label.as_deref() != Some("vfio-noiommu")))
+/// The IOMMU groups met so far, and whether each isolates anything.
+#[derive(Debug, Default)]
+pub(crate) struct Groups(BTreeMap<u32, bool>);
+
+impl Groups {
+    /// Number of a function's IOMMU group. A group that VFIO made up for its no-IOMMU mode is
+    /// named `vfio-noiommu` (drivers/vfio/group.c) and isolates nothing.
+    fn of(&mut self, host: &Sysroot, path: &str) -> Result<Option<u32>, ReadError> {
+        let link = format!("{path}/iommu_group");
+        let Some(name) = host.link_name(&link)? else { return Ok(None) };
+        let number = name.parse().map_err(|_| malformed(&link, &name))?;
+        let isolates = match self.0.get(&number) {
+            Some(isolates) => *isolates,
+            None => {
+                let label = host.optional_text(format!("{link}/name"))?;
+                let isolates = label.as_deref() != Some("vfio-noiommu");
+                self.0.insert(number, isolates);
+                isolates
+            }
+        };
+        Ok(Some(number).filter(|_| isolates))
+    }
 }
 
 /// The bridge above is the directory above in the device tree.

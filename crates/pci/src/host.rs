@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ::host::{Measured, ReadError, Sysroot};
 
 use crate::config::{Express, PortKind};
-use crate::function::DEVICES;
+use crate::function::{DEVICES, Groups};
 use crate::{Address, Function};
 
 /// Where sysfs lists the physical slots that a hot-plug or slot driver knows.
@@ -15,6 +15,10 @@ const SLOTS: &str = "/sys/bus/pci/slots";
 #[derive(Clone, Debug, Default)]
 pub struct Host {
     functions: BTreeMap<Address, Function>,
+    /// What is directly below each bridge, by address; on the root buses for `None`.
+    children: BTreeMap<Option<Address>, Vec<Address>>,
+    groups: BTreeMap<u32, Vec<Address>>,
+    virtual_functions: BTreeMap<Address, Vec<Address>>,
     /// What each PCI-to-PCI bridge is; `None` for one of conventional PCI.
     bridges: BTreeMap<Address, Measured<Option<Express>>>,
     /// Name of the slot of each device that is known to sit in one.
@@ -30,9 +34,10 @@ impl Host {
     /// Sysfs cannot be read.
     pub fn read(host: &Sysroot) -> Result<Self, ReadError> {
         let mut all = Self::default();
+        let mut groups = Groups::default();
         for name in host.optional_names(DEVICES)? {
             let Ok(address) = name.parse() else { continue };
-            match Function::read(host, address) {
+            match Function::read_with(host, address, &mut groups) {
                 Ok(function) => {
                     all.add(host, function);
                 }
@@ -54,7 +59,15 @@ impl Host {
         if function.class.is_pci_bridge() {
             self.bridges.insert(function.address, read_bridge(host, &function));
         }
-        self.functions.insert(function.address, function);
+        let address = function.address;
+        self.children.entry(function.parent).or_default().push(address);
+        if let Some(group) = function.group {
+            self.groups.entry(group).or_default().push(address);
+        }
+        if let Some(physical) = function.physical {
+            self.virtual_functions.entry(physical).or_default().push(address);
+        }
+        self.functions.insert(address, function);
     }
 
     /// Returns all functions, by address.
@@ -69,7 +82,20 @@ impl Host {
 
     /// Returns the functions of an IOMMU group, by address.
     pub fn group(&self, number: u32) -> impl Iterator<Item = &Function> {
-        self.functions().filter(move |function| function.group == Some(number))
+        let members = self.groups.get(&number).into_iter().flatten();
+        members.filter_map(|address| self.function(*address))
+    }
+
+    /// Returns the functions directly below a bridge, by address; those of the root buses for
+    /// `None`.
+    pub fn children(&self, bridge: Option<Address>) -> impl Iterator<Item = &Function> {
+        let children = self.children.get(&bridge).into_iter().flatten();
+        children.filter_map(|address| self.function(*address))
+    }
+
+    /// Returns the virtual functions of a physical one, by address.
+    pub fn virtual_functions(&self, physical: Address) -> &[Address] {
+        self.virtual_functions.get(&physical).map_or(&[], Vec::as_slice)
     }
 
     /// Returns the bridges above a function, the nearest first.
@@ -87,7 +113,7 @@ impl Host {
     /// Returns the name of the physical slot that the bus directly below `bridge` is known to
     /// lead to.
     pub(crate) fn slot_below(&self, bridge: Address) -> Option<&str> {
-        let below = self.functions().find(|function| function.parent == Some(bridge))?;
+        let below = self.children(Some(bridge)).next()?;
         let device = below.address.with_function(0)?;
         self.slots.get(&device).map(String::as_str)
     }

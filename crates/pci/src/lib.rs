@@ -12,6 +12,7 @@ mod function;
 mod host;
 mod names;
 mod region;
+pub mod rom;
 
 pub use address::{Address, Named, ParseAddressError};
 pub use card::Card;
