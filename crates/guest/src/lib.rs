@@ -1,1 +1,3 @@
 //! guest
+
+pub mod initramfs;

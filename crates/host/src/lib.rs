@@ -18,6 +18,7 @@ pub mod atomic;
 mod clock;
 pub mod journal;
 mod measured;
+pub mod modules;
 mod owner;
 mod runner;
 mod sysroot;

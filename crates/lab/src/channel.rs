@@ -1,0 +1,225 @@
+//! What passes between kireji outside a rig and kireji inside it.
+//!
+//! The channel is the rig's second serial port. From the inside come frames: a kind (one byte), a
+//! length (two bytes, little endian) and that many bytes. The first frame is preceded by
+//! [`GREETING`], so that bytes which the kernel's probing of the port may have sent are skipped.
+//! To the inside go plain bytes, in a shell only.
+
+use std::io::{self, Write};
+
+/// What comes before the first frame.
+pub const GREETING: &[u8] = b"\0kireji-rig-1\n";
+
+/// How many bytes may come before the greeting. A kernel that says more than this on its second
+/// serial port has been told to use it as a console.
+const NOISE_LIMIT: usize = 64 << 10;
+
+/// The most that one frame holds, in bytes.
+pub const FRAME_LIMIT: usize = 4096;
+
+/// A message from the inside of a rig.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// The command starts now.
+    Started,
+    /// The command wrote this on standard output.
+    Stdout(Vec<u8>),
+    /// The command wrote this on standard error.
+    Stderr(Vec<u8>),
+    /// The command has ended with this exit code; 128 + n where signal n ended it.
+    Exit(i32),
+    /// The rig could not be made ready, or the command not started.
+    Failed(String),
+}
+
+/// The inside of a rig does not keep to the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChannelError {
+    /// There is no greeting in what came.
+    #[error("the rig's second serial port says something else than kireji would")]
+    NoGreeting,
+    /// A frame has an unknown kind.
+    #[error("a message of the unknown kind {0:#04x}")]
+    UnknownKind(u8),
+    /// A frame is too long or does not hold what its kind should.
+    #[error("a malformed message of the kind {0:#04x}")]
+    Malformed(u8),
+}
+
+const STARTED: u8 = 1;
+const STDOUT: u8 = 2;
+const STDERR: u8 = 3;
+const EXIT: u8 = 4;
+const FAILED: u8 = 5;
+
+/// Writes a message as one or more frames.
+///
+/// # Errors
+/// The writer's.
+pub fn write(writer: &mut impl Write, message: &Message) -> io::Result<()> {
+    let (kind, bytes): (u8, &[u8]) = match message {
+        Message::Started => (STARTED, &[]),
+        Message::Stdout(bytes) => (STDOUT, bytes),
+        Message::Stderr(bytes) => (STDERR, bytes),
+        Message::Exit(code) => (EXIT, &code.to_le_bytes()),
+        Message::Failed(text) => (FAILED, &text.as_bytes()[..text.len().min(FRAME_LIMIT)]),
+    };
+    if bytes.is_empty() {
+        return frame(writer, kind, bytes);
+    }
+    bytes.chunks(FRAME_LIMIT).try_for_each(|chunk| frame(writer, kind, chunk))
+}
+
+// One write a frame, so that a frame is never left half sent by an error between its parts.
+fn frame(writer: &mut impl Write, kind: u8, bytes: &[u8]) -> io::Result<()> {
+    let length = u16::try_from(bytes.len()).map_err(io::Error::other)?;
+    let mut frame = Vec::with_capacity(3 + bytes.len());
+    frame.push(kind);
+    frame.extend(length.to_le_bytes());
+    frame.extend(bytes);
+    writer.write_all(&frame)
+}
+
+/// Makes messages of the bytes that come from a rig.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    pending: Vec<u8>,
+    greeted: bool,
+    noise: usize,
+}
+
+impl Decoder {
+    /// Whether the inside has greeted.
+    pub fn greeted(&self) -> bool {
+        self.greeted
+    }
+
+    /// Takes bytes as they come and returns the messages that they complete.
+    ///
+    /// # Errors
+    /// The bytes are not what kireji sends.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<Vec<Message>, ChannelError> {
+        self.pending.extend(bytes);
+        if !self.greeted && !self.find_greeting()? {
+            return Ok(Vec::new());
+        }
+        let mut messages = Vec::new();
+        let mut at = 0;
+        while let Some((message, length)) = first(&self.pending[at..])? {
+            messages.push(message);
+            at += length;
+        }
+        self.pending.drain(..at);
+        Ok(messages)
+    }
+
+    fn find_greeting(&mut self) -> Result<bool, ChannelError> {
+        let at = self.pending.windows(GREETING.len()).position(|window| window == GREETING);
+        if let Some(at) = at {
+            self.pending.drain(..at + GREETING.len());
+            self.greeted = true;
+            return Ok(true);
+        }
+        // Its beginning may be at the end of what has come so far.
+        let noise = self.pending.len().saturating_sub(GREETING.len());
+        self.pending.drain(..noise);
+        self.noise += noise;
+        if self.noise > NOISE_LIMIT { Err(ChannelError::NoGreeting) } else { Ok(false) }
+    }
+}
+
+/// Returns the message at the start of the bytes and its length, or `None` where it is not whole.
+fn first(bytes: &[u8]) -> Result<Option<(Message, usize)>, ChannelError> {
+    let [kind, low, high, rest @ ..] = bytes else { return Ok(None) };
+    let length = usize::from(u16::from_le_bytes([*low, *high]));
+    if !(STARTED..=FAILED).contains(kind) {
+        return Err(ChannelError::UnknownKind(*kind));
+    }
+    if length > FRAME_LIMIT {
+        return Err(ChannelError::Malformed(*kind));
+    }
+    let Some(body) = rest.get(..length) else { return Ok(None) };
+    let message = match *kind {
+        STARTED => Message::Started,
+        STDOUT => Message::Stdout(body.to_owned()),
+        STDERR => Message::Stderr(body.to_owned()),
+        EXIT => {
+            let code = body.try_into().map_err(|_| ChannelError::Malformed(EXIT))?;
+            Message::Exit(i32::from_le_bytes(code))
+        }
+        _ => Message::Failed(String::from_utf8_lossy(body).into_owned()),
+    };
+    Ok(Some((message, 3 + length)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sent(messages: &[Message]) -> Vec<u8> {
+        let mut bytes = GREETING.to_vec();
+        messages.iter().for_each(|message| write(&mut bytes, message).unwrap());
+        bytes
+    }
+
+    #[test]
+    fn noise_before_the_greeting_is_skipped() {
+        let messages =
+            [Message::Started, Message::Exit(-3), Message::Failed("no such file".into())];
+        let mut bytes = b"\xff\0kireji\0".to_vec();
+        bytes.extend(sent(&messages));
+        assert_eq!(Decoder::default().feed(&bytes), Ok(messages.to_vec()));
+    }
+
+    #[test]
+    fn endless_noise_is_an_error_and_takes_no_memory() {
+        let mut decoder = Decoder::default();
+        let noise = [b'x'; 1000];
+        let result = (0..100).find_map(|_| decoder.feed(&noise).err());
+        assert_eq!(result, Some(ChannelError::NoGreeting));
+        assert!(decoder.pending.len() < 2000);
+    }
+
+    #[test]
+    fn frames_that_kireji_would_not_send_are_errors() {
+        for (frame, expected) in [
+            (&[9, 0, 0][..], ChannelError::UnknownKind(9)),
+            (&[0, 0, 0], ChannelError::UnknownKind(0)),
+            (&[STDOUT, 1, 16], ChannelError::Malformed(STDOUT)),
+            (&[EXIT, 1, 0, 7], ChannelError::Malformed(EXIT)),
+        ] {
+            let mut bytes = GREETING.to_vec();
+            bytes.extend(frame);
+            assert_eq!(Decoder::default().feed(&bytes), Err(expected));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_sent_arrives_however_it_is_cut(
+            output in proptest::collection::vec(any::<u8>(), 0..10_000),
+            cut in 1_usize..5_000,
+        ) {
+            let bytes = sent(&[Message::Stdout(output.clone()), Message::Exit(1)]);
+            let mut decoder = Decoder::default();
+            let mut messages = Vec::new();
+            for chunk in bytes.chunks(cut) {
+                messages.extend(decoder.feed(chunk).unwrap());
+            }
+            prop_assert_eq!(messages.pop(), Some(Message::Exit(1)));
+            let mut arrived = Vec::new();
+            for message in messages {
+                let Message::Stdout(part) = message else { panic!("{message:?}") };
+                arrived.extend(part);
+            }
+            prop_assert_eq!(arrived, output);
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let mut decoder = Decoder { greeted: true, ..Decoder::default() };
+            drop(decoder.feed(&bytes));
+        }
+    }
+}

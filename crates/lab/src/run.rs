@@ -1,0 +1,292 @@
+//! Runs a command in a rig.
+
+mod failure;
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use host::{Program, Runner, Sysroot};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use tempfile::TempDir;
+
+pub use failure::LabError;
+
+use crate::arguments::{Abilities, Parts, arguments};
+use crate::assemble::{Contents, assemble};
+use crate::channel::{Decoder, Message};
+use crate::disk;
+use crate::kernel::Kernel;
+use crate::plan::{Plan, Terminal};
+use crate::rig::{Device, Iommu, Rig};
+use crate::spawn::Qemu;
+use crate::tools::Tools;
+
+/// How long a rig may take until kireji inside it greets. The slowest seen, with both processors
+/// busy with something else, took eleven seconds.
+pub const BOOT_LIMIT: Duration = Duration::from_secs(90);
+
+/// How long QEMU may take to end once the command has.
+const END_LIMIT: Duration = Duration::from_secs(5);
+
+/// Where programs are in a rig.
+const RIG_PATH: &str = "/bin:/usr/bin:/sbin:/usr/sbin";
+
+/// A command to run in a rig.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The rig.
+    pub rig: &'a Rig,
+    /// The lab's equipment.
+    pub tools: &'a Tools,
+    /// kireji itself, which becomes the rig's first process and is `/bin/kireji` there.
+    pub program: &'a Path,
+    /// The command with its arguments.
+    pub command: &'a [String],
+    /// What is added to the command's environment.
+    pub environment: &'a [(String, String)],
+    /// Files of the host, and where they go in the rig.
+    pub put: &'a [(PathBuf, String)],
+    /// The kernel to boot rather than the rig's or the lab's.
+    pub kernel: Option<&'a Path>,
+    /// How long boot and command may take together, rather than what the rig says.
+    pub time_limit: Option<Duration>,
+    /// Whether to use KVM rather than emulate the processor.
+    pub kvm: bool,
+    /// Where to keep the kernel's console; without it, it is kept only for an error.
+    pub console: Option<&'a Path>,
+    /// The run is given up when this becomes readable.
+    pub cancel: Option<BorrowedFd<'a>>,
+}
+
+/// How a command in a rig ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// The command's exit code; 128 + n where signal n ended it.
+    pub code: i32,
+    /// How long each part took.
+    pub times: Times,
+}
+
+/// How long the parts of a run took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Times {
+    /// To make the initramfs and disks.
+    pub prepare: Duration,
+    /// From QEMU's start to kireji's greeting inside.
+    pub boot: Duration,
+    /// From there to the command's start: kernel modules, the tools disk.
+    pub ready: Duration,
+    /// The command.
+    pub command: Duration,
+}
+
+/// Boots the rig, runs the command in it, and copies what it writes, byte by byte, to `stdout` and
+/// `stderr`. When this returns, QEMU has ended and the run's files are gone.
+///
+/// # Errors
+/// The rig could not be built, booted or followed to the command's end; or `stdout` or `stderr`
+/// could not be written.
+pub fn run(
+    host: &Sysroot,
+    runner: &dyn Runner,
+    request: Request<'_>,
+    stdout: &mut dyn Write,
+    stderr: &mut dyn Write,
+) -> Result<Ended, LabError> {
+    let started = Instant::now();
+    let mut session = Session::start(host, runner, request, None)?;
+    let prepare = started.elapsed();
+    let ended = session.follow(request, stdout, stderr);
+    let (code, times) = ended.map_err(|error| session.explain(error))?;
+    // The command has ended, so what QEMU does now can no longer matter.
+    drop(session.qemu.wait(END_LIMIT));
+    Ok(Ended { code, times: Times { prepare, ..times } })
+}
+
+/// A booting or running rig, with its files.
+pub(crate) struct Session {
+    pub(crate) qemu: Qemu,
+    pub(crate) dir: TempDir,
+    console: PathBuf,
+    started: Instant,
+    limit: Duration,
+}
+
+impl Session {
+    pub(crate) fn start(
+        host: &Sysroot,
+        runner: &dyn Runner,
+        request: Request<'_>,
+        terminal: Option<Terminal>,
+    ) -> Result<Self, LabError> {
+        let Request { rig, tools, .. } = request;
+        if request.command.is_empty() {
+            return Err(LabError::NoCommand);
+        }
+        let kernel = match request.kernel.or(rig.kernel.as_deref()) {
+            Some(image) => Kernel::at(host, image)?,
+            None => match &tools.kernel {
+                Some(kernel) => kernel.clone(),
+                None => Kernel::running(host)?,
+            },
+        };
+        if rig.qemu && tools.disk.is_none() {
+            return Err(LabError::NoToolsDisk { rig: rig.name.clone() });
+        }
+        let dir = tempfile::Builder::new().prefix("kireji-rig-").tempdir();
+        let dir = dir.map_err(|source| LabError::write(&std::env::temp_dir(), source))?;
+        let path = |name: &str| dir.path().join(name);
+
+        let plan = plan(request, terminal);
+        let contents = Contents { program: request.program, put: request.put, plan: &plan };
+        let tree = assemble(host, runner, rig, tools, &kernel, contents)?;
+        let initramfs = path("initramfs");
+        let write = |source| LabError::write(&initramfs, source);
+        tree.write(BufWriter::new(File::create(&initramfs).map_err(write)?)).map_err(write)?;
+        let parts = Parts {
+            kernel: host.locate(&kernel.image),
+            console: request.console.map_or_else(|| path("console.log"), Path::to_owned),
+            tools: tools.disk.clone().filter(|_| rig.qemu),
+            disks: disks(runner, rig, dir.path())?,
+            abilities: abilities(runner, rig, tools)?,
+            kvm: request.kvm,
+            initramfs,
+        };
+        let log = path("qemu.log");
+        let log = File::create(&log).map_err(|source| LabError::write(&log, source))?;
+        let qemu = start(&tools.qemu, &arguments(rig, &parts), log)?;
+        let limit = Duration::from_secs(rig.time_limit_s.into());
+        let limit = request.time_limit.unwrap_or(limit);
+        Ok(Self { qemu, console: parts.console, dir, started: Instant::now(), limit })
+    }
+
+    /// Follows the rig to the command's exit code.
+    fn follow(
+        &mut self,
+        request: Request<'_>,
+        stdout: &mut dyn Write,
+        stderr: &mut dyn Write,
+    ) -> Result<(i32, Times), LabError> {
+        let Some((_stdin, mut channel)) = self.qemu.channel() else {
+            return Err(LabError::Channel(io::ErrorKind::NotConnected.into()));
+        };
+        let mut decoder = Decoder::default();
+        let mut times = Times::default();
+        loop {
+            let bytes = self.receive(&mut channel, decoder.greeted(), request.cancel)?;
+            let greeted = decoder.greeted();
+            for message in decoder.feed(&bytes)? {
+                match message {
+                    Message::Started => times.ready = self.since(times),
+                    Message::Stdout(bytes) => pass(&bytes, stdout)?,
+                    Message::Stderr(bytes) => pass(&bytes, stderr)?,
+                    Message::Exit(code) => {
+                        times.command = self.since(times);
+                        return Ok((code, times));
+                    }
+                    Message::Failed(reason) => return Err(LabError::Inside { reason }),
+                }
+            }
+            if !greeted && decoder.greeted() {
+                times.boot = self.since(times);
+            }
+        }
+    }
+
+    /// What has passed since QEMU's start beyond the parts already measured.
+    fn since(&self, times: Times) -> Duration {
+        self.started.elapsed().saturating_sub(times.boot + times.ready)
+    }
+
+    /// Waits for bytes from the rig and returns them.
+    pub(crate) fn receive(
+        &self,
+        channel: &mut (impl Read + AsFd),
+        greeted: bool,
+        cancel: Option<BorrowedFd<'_>>,
+    ) -> Result<Vec<u8>, LabError> {
+        let limit = if greeted { self.limit } else { self.limit.min(BOOT_LIMIT) };
+        let left = limit.saturating_sub(self.started.elapsed());
+        let mut polled = vec![PollFd::new(channel, PollFlags::IN)];
+        polled.extend(cancel.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        let timeout = Timespec::try_from(left).unwrap_or_default();
+        match rustix::event::poll(&mut polled, Some(&timeout)) {
+            Ok(0) if greeted => return Err(LabError::TimeLimit { seconds: limit.as_secs() }),
+            Ok(0) => {
+                return Err(LabError::BootTimeout {
+                    seconds: limit.as_secs(),
+                    tail: String::new(),
+                });
+            }
+            Ok(_) => {}
+            Err(Errno::INTR) => return Ok(Vec::new()),
+            Err(errno) => return Err(LabError::Channel(errno.into())),
+        }
+        if polled.get(1).is_some_and(|cancel| !cancel.revents().is_empty()) {
+            return Err(LabError::Cancelled);
+        }
+        let mut bytes = vec![0; 64 << 10];
+        match channel.read(&mut bytes) {
+            Ok(0) => Err(LabError::Ended { greeted, tail: String::new() }),
+            Ok(length) => {
+                bytes.truncate(length);
+                Ok(bytes)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Vec::new()),
+            Err(error) => Err(LabError::Channel(error)),
+        }
+    }
+
+    /// Adds to an error of the rig what QEMU and the kernel said last.
+    pub(crate) fn explain(&mut self, error: LabError) -> LabError {
+        // QEMU writes its message before it closes the channel, and ends right after.
+        drop(self.qemu.wait(Duration::from_millis(500)));
+        failure::explain(error, &self.dir.path().join("qemu.log"), &self.console)
+    }
+}
+
+fn plan(request: Request<'_>, terminal: Option<Terminal>) -> Plan {
+    let fixed = [("HOME", "/root"), ("PATH", RIG_PATH), ("KIREJI_RIG", request.rig.name.as_str())];
+    let fixed = fixed.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    Plan {
+        command: request.command.to_vec(),
+        environment: fixed.into_iter().chain(request.environment.iter().cloned()).collect(),
+        tools: request.rig.qemu,
+        terminal,
+    }
+}
+
+fn disks(runner: &dyn Runner, rig: &Rig, dir: &Path) -> Result<Vec<PathBuf>, LabError> {
+    let mut made = Vec::new();
+    for card in &rig.cards {
+        if Device::named(&card.device).is_some_and(Device::has_disk) {
+            let path = dir.join(format!("disk{}", made.len()));
+            disk::make(runner, card.disk, &path)?;
+            made.push(path);
+        }
+    }
+    Ok(made)
+}
+
+fn abilities(runner: &dyn Runner, rig: &Rig, tools: &Tools) -> Result<Abilities, LabError> {
+    if rig.iommu != Iommu::Amd {
+        return Ok(Abilities::default());
+    }
+    let done = runner.run(&Program::new(&tools.qemu).args(["-device", "amd-iommu,help"]))?;
+    let help = String::from_utf8_lossy(&done.stdout).into_owned();
+    Ok(Abilities { amd_dma_remap: help.contains("dma-remap=") })
+}
+
+fn start(program: &Path, arguments: &[OsString], log: File) -> Result<Qemu, LabError> {
+    Qemu::start(program, arguments, log)
+        .map_err(|source| LabError::Start { program: program.to_owned(), source })
+}
+
+fn pass(bytes: &[u8], to: &mut dyn Write) -> Result<(), LabError> {
+    to.write_all(bytes).and_then(|()| to.flush()).map_err(LabError::Output)
+}
