@@ -37,6 +37,8 @@ pub enum Command {
     Status(command::status::Args),
     /// Restore the cards of processes that died
     Recover(command::recover::Args),
+    /// Work in a virtual machine with an IOMMU and cards
+    Lab(command::lab::Args),
     /// Say which of `take` and `return` is meant
     #[command(hide = true)]
     Bind(command::bind::Args),

@@ -76,8 +76,32 @@ exits! {
     Interrupted = 130,
 }
 
-impl From<Exit> for ExitCode {
+/// What the process ends with: one of ours, or the code of a command that ran in a rig.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Code(u8);
+
+impl Code {
+    /// Returns the exit code of an inner command, passed on.
+    pub fn inner(code: i32) -> Self {
+        // The kernel keeps the lowest eight bits of what a process exits with.
+        Self(code.to_le_bytes()[0])
+    }
+}
+
+impl From<Exit> for Code {
     fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
+        Self(exit as u8)
+    }
+}
+
+impl PartialEq<Exit> for Code {
+    fn eq(&self, exit: &Exit) -> bool {
+        *self == Self::from(*exit)
+    }
+}
+
+impl From<Code> for ExitCode {
+    fn from(code: Code) -> Self {
+        Self::from(code.0)
     }
 }

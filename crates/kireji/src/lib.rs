@@ -10,6 +10,7 @@ pub mod command;
 mod context;
 mod error;
 mod exit;
+mod signals;
 mod table;
 
 use std::process::ExitCode;
@@ -18,20 +19,23 @@ use clap::Parser;
 
 pub use context::{Context, Vars};
 pub use error::CommandError;
-pub use exit::Exit;
+pub use exit::{Code, Exit};
 
 /// Runs the program: parses the arguments, runs the command, reports an error.
 #[must_use]
 pub fn main() -> ExitCode {
+    if lab::init::is_inside() {
+        return inside_a_rig();
+    }
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return usage(&error).into(),
+        Err(error) => return Code::from(usage(&error)).into(),
     };
     let host = match cli.sysroot() {
         Ok(host) => host,
         Err(error) => {
             error.report(&mut anstream::stderr());
-            return error.exit().into();
+            return Code::from(error.exit()).into();
         }
     };
     let writer = context::writer();
@@ -50,15 +54,22 @@ pub fn main() -> ExitCode {
 }
 
 /// Runs one command and reports its error, if it has one.
-pub fn run(cli: cli::Cli, context: &mut Context<'_>) -> Exit {
+pub fn run(cli: cli::Cli, context: &mut Context<'_>) -> Code {
     match command::run(cli, context) {
-        Ok(exit) => exit,
-        Err(error) if error.is_broken_pipe() => Exit::Done,
+        Ok(code) => code,
+        Err(error) if error.is_broken_pipe() => Exit::Done.into(),
         Err(error) => {
             error.report(context.err);
-            error.exit()
+            error.exit().into()
         }
     }
+}
+
+/// The first process of a rig has nobody to report to but the kernel's console.
+fn inside_a_rig() -> ExitCode {
+    let Err(error) = lab::init::run();
+    CommandError::from_source(Exit::Rig, error).report(&mut std::io::stderr());
+    Code::from(Exit::Rig).into()
 }
 
 fn usage(error: &clap::Error) -> Exit {

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use host::Sysroot;
+use object::LittleEndian;
 use object::elf::{self, FileHeader64};
 use object::read::elf::{Dyn, FileHeader, ProgramHeader};
-use object::LittleEndian;
 
 use super::{Initramfs, InitramfsError};
 

@@ -4,6 +4,7 @@ pub mod bind;
 pub mod generate;
 pub mod give_back;
 pub mod internal;
+pub mod lab;
 pub mod list;
 mod outcome;
 pub mod recover;
@@ -12,25 +13,28 @@ pub mod status;
 mod target;
 
 use crate::cli::{Cli, Command};
-use crate::{CommandError, Context, Exit};
+use crate::{Code, CommandError, Context, Exit};
 
 /// Runs a command.
 ///
 /// # Errors
 /// Whatever the command could not do.
-pub fn run(cli: Cli, context: &mut Context<'_>) -> Result<Exit, CommandError> {
-    match cli.command {
-        Command::List(args) => list::run(&args, context),
-        Command::Show(args) => show::run(&args, context),
-        Command::Return(args) => give_back::run(&args, context),
-        Command::Status(args) => status::run(&args, context),
-        Command::Recover(args) => recover::run(&args, context),
-        Command::Bind(args) => bind::run(&args, true),
-        Command::Unbind(args) => bind::run(&args, false),
-        Command::Completions(args) => generate::completions(&args, context),
-        Command::Man(args) => generate::man(&args, context),
-        Command::Internal(args) => internal::run(&args, context),
-    }
+pub fn run(cli: Cli, context: &mut Context<'_>) -> Result<Code, CommandError> {
+    let exit = match cli.command {
+        Command::List(args) => list::run(&args, context)?,
+        Command::Show(args) => show::run(&args, context)?,
+        Command::Return(args) => give_back::run(&args, context)?,
+        Command::Status(args) => status::run(&args, context)?,
+        Command::Recover(args) => recover::run(&args, context)?,
+        // A rig passes the code of the inner command on.
+        Command::Lab(args) => return lab::run(&args, context),
+        Command::Bind(args) => bind::run(&args, true)?,
+        Command::Unbind(args) => bind::run(&args, false)?,
+        Command::Completions(args) => generate::completions(&args, context)?,
+        Command::Man(args) => generate::man(&args, context)?,
+        Command::Internal(args) => internal::run(&args, context)?,
+    };
+    Ok(exit.into())
 }
 
 /// Writes one JSON document, with its version.

@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::Parser;
 use host::{SystemClock, SystemRunner};
 use kireji::cli::Cli;
-use kireji::{Context, Exit, Vars};
+use kireji::{Code, Context, Vars};
 use testkit::fake_kernel::FakeKernel;
 
 /// What a command left.
@@ -13,7 +13,7 @@ use testkit::fake_kernel::FakeKernel;
 #[must_use = "assert the exit code or compare the output"]
 pub struct Ended {
     /// Its exit code.
-    pub exit: Exit,
+    pub exit: Code,
     /// Data.
     pub out: String,
     /// Narration and errors.

@@ -1,0 +1,185 @@
+//! `kireji lab`: rigs, virtual machines with an IOMMU and cards.
+
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ::lab::rig::{Rig, SHIPPED};
+use ::lab::run::{LabError, Request};
+use ::lab::tools::{LAB_DIR_VARIABLE, Tools};
+use clap::Subcommand;
+
+use crate::signals::Signals;
+use crate::table::Table;
+use crate::{Code, CommandError, Context, Exit};
+
+/// Arguments of `lab`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// List the rigs that ship with kireji
+    List,
+    /// Print a shipped rig's description, to begin one of your own with
+    Show {
+        /// The rig's name
+        rig: String,
+    },
+    /// Run a command in a rig
+    ///
+    /// The rig is booted from a kernel and an initramfs that holds kireji as `/bin/kireji`, the
+    /// command is run in it, and its output and exit code are passed on. A failure of the rig
+    /// itself has exit code 90.
+    Run(RunArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct RigArgs {
+    /// A shipped rig (see `kireji lab list`) or a TOML file
+    rig: String,
+    /// Put a file into the rig (can be repeated)
+    #[arg(long, value_name = "FILE:PATH", value_parser = put)]
+    put: Vec<(PathBuf, String)>,
+    /// Boot this kernel rather than the rig's, the lab's or the host's
+    #[arg(long, value_name = "FILE")]
+    kernel: Option<PathBuf>,
+    /// A provisioned lab's directory
+    #[arg(long, value_name = "DIRECTORY", env = LAB_DIR_VARIABLE)]
+    lab_dir: Option<PathBuf>,
+    /// Use KVM rather than emulate the processor
+    #[arg(long)]
+    kvm: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct RunArgs {
+    #[command(flatten)]
+    rig: RigArgs,
+    /// Set an environment variable of the command (can be repeated)
+    #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
+    env: Vec<(String, String)>,
+    /// How long boot and command may take together
+    #[arg(long, value_name = "SECONDS")]
+    time_limit: Option<u64>,
+    /// Keep the kernel's console in this file
+    #[arg(long, value_name = "FILE")]
+    console: Option<PathBuf>,
+    /// Say how long each part took
+    #[arg(long)]
+    times: bool,
+    /// The command and its arguments
+    #[arg(last = true, required = true)]
+    command: Vec<String>,
+}
+
+fn put(text: &str) -> Result<(PathBuf, String), String> {
+    let (file, path) = text.rsplit_once(':').ok_or("FILE:PATH needs a colon")?;
+    if !path.starts_with('/') {
+        return Err(format!("the path in the rig, `{path}`, must begin with a slash"));
+    }
+    Ok((PathBuf::from(file), path.to_owned()))
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("NAME=VALUE needs an equals sign")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// Runs a command of the lab.
+///
+/// # Errors
+/// The rig failed, or the output could not be written.
+pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Code, CommandError> {
+    match &args.what {
+        What::List => Ok(list(context)?.into()),
+        What::Show { rig } => Ok(show(rig, context)?.into()),
+        What::Run(args) => run_in(args, context),
+    }
+}
+
+fn list(context: &mut Context<'_>) -> Result<Exit, CommandError> {
+    let mut table = Table::new(["RIG", "WHAT IT IS"]);
+    for shipped in SHIPPED {
+        let rig = Rig::parse(shipped.name, shipped.text).map_err(|error| failed(error.into()))?;
+        table.row([shipped.name.to_owned(), rig.description]);
+    }
+    table.write(context.out, context.width)?;
+    Ok(Exit::Done)
+}
+
+fn show(name: &str, context: &mut Context<'_>) -> Result<Exit, CommandError> {
+    let Some(shipped) = SHIPPED.iter().find(|shipped| shipped.name == name) else {
+        return Err(failed(::lab::rig::RigError::Unknown { name: name.to_owned() }.into()));
+    };
+    write!(context.out, "{}", shipped.text)?;
+    Ok(Exit::Done)
+}
+
+fn tools(args: &RigArgs, context: &Context<'_>) -> Result<Tools, CommandError> {
+    let path = std::env::var_os("PATH");
+    Tools::find(context.host, args.lab_dir.as_deref(), &context.vars.cache, path.as_deref())
+        .map_err(|error| failed(error.into()))
+}
+
+fn run_in(args: &RunArgs, context: &mut Context<'_>) -> Result<Code, CommandError> {
+    let rig = Rig::find(context.host, &args.rig.rig).map_err(|error| failed(error.into()))?;
+    let tools = tools(&args.rig, context)?;
+    let signals = Signals::catch()?;
+    let request = Request {
+        rig: &rig,
+        tools: &tools,
+        program: &context.vars.program,
+        command: &args.command,
+        environment: &args.env,
+        put: &args.rig.put,
+        kernel: args.rig.kernel.as_deref(),
+        time_limit: args.time_limit.map(Duration::from_secs),
+        kvm: args.rig.kvm,
+        console: args.console.as_deref(),
+        cancel: Some(signals.as_fd()),
+    };
+    let ended = ::lab::run::run(context.host, context.runner, request, context.out, context.err)
+        .map_err(failed)?;
+    if args.times {
+        let times = ended.times;
+        let parts = [
+            ("prepare", times.prepare),
+            ("boot", times.boot),
+            ("ready", times.ready),
+            ("command", times.command),
+        ];
+        for (name, time) in parts {
+            writeln!(context.err, "{name:<8} {:>7.2} s", time.as_secs_f32())?;
+        }
+    }
+    Ok(Code::inner(ended.code))
+}
+
+fn failed(error: LabError) -> CommandError {
+    let exit = match &error {
+        LabError::Rig(_) | LabError::NoCommand => Exit::Usage,
+        LabError::Cancelled => Exit::Interrupted,
+        LabError::Tools(_) | LabError::NoToolsDisk { .. } | LabError::NoDevice { .. } => Exit::Qemu,
+        LabError::Output(source) if source.kind() == std::io::ErrorKind::StorageFull => {
+            Exit::NoSpace
+        }
+        _ => Exit::Rig,
+    };
+    let hint = match &error {
+        LabError::Tools(_) | LabError::NoToolsDisk { .. } | LabError::Kernel(_) => Some(
+            "install QEMU, or name a provisioned lab with `--lab-dir`; in kireji's own tree, \
+             `cargo xtask demo` makes one",
+        ),
+        LabError::NoDevice { .. } => Some("a newer QEMU has it; `--lab-dir` can name another one"),
+        _ => None,
+    };
+    let error = CommandError::from_source(exit, error);
+    match hint {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}
