@@ -1,4 +1,6 @@
-//! What the tests of several crates share: hosts that exist only as files, and a kernel over them.
+//! What the tests of several crates share: hosts that exist only as files, a kernel over them, and
+//! what is tried inside a rig.
 
 pub mod fake_kernel;
+pub mod rig;
 pub mod tree;
