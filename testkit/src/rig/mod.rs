@@ -4,7 +4,9 @@
 //! each check by a line of its own. The first check that fails ends it.
 
 mod binding;
+mod command;
 mod edu;
+mod lease;
 mod refusals;
 mod selftest;
 
@@ -29,6 +31,13 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("locked-memory", refusals::locked_memory),
     ("denied", refusals::denied),
     ("not-on-vfio", refusals::not_on_vfio),
+    ("comes-back", lease::comes_back),
+    ("rolls-back", lease::rolls_back),
+    ("probe-is-silent", lease::probe_is_silent),
+    ("twins", lease::twins),
+    ("shared", lease::shared),
+    ("user-is-named", lease::user_is_named),
+    ("survives-kills", lease::survives_kills),
 ];
 
 /// The rig that we are in.

@@ -1,0 +1,208 @@
+//! Taking and returning cards with the tool itself, crashes included.
+//!
+//! What `testkit::fake_kernel` claims of the kernel is tried here on the real one.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use host::SystemRunner;
+use pci::{Address, Function};
+use vfio::Device;
+use vfio::take::{Binding, HelperWriter, SysfsWriter, WriteFailure};
+
+use super::command::command;
+use super::{Outcome, Rig, one, said};
+
+const VFIO_PCI: &str = "vfio-pci";
+
+impl Rig<'_> {
+    fn binding(&self, address: Address) -> Result<Binding, String> {
+        Binding::read(&self.host, address).map_err(said)
+    }
+
+    fn bindings(&self, functions: &[Address]) -> Result<Vec<Binding>, String> {
+        functions.iter().map(|address| self.binding(*address)).collect()
+    }
+}
+
+/// A card goes and comes back, and a second command meanwhile is told that it is busy.
+pub(super) fn comes_back(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
+    let before = rig.bindings(functions)?;
+    for address in functions {
+        rig.expect(&format!("take {address}"), 0)?;
+        let taken = Binding {
+            driver: Some(VFIO_PCI.to_owned()),
+            driver_override: Some(VFIO_PCI.to_owned()),
+        };
+        rig.same("its binding", rig.binding(*address)?, taken)?;
+        let again = rig.expect(&format!("take {address}"), 12)?;
+        rig.says(&again.err, "E-BUSY")?;
+        let status = rig.expect("status", 0)?;
+        rig.says(&status.out, &address.to_string())?;
+    }
+    for address in functions {
+        rig.expect(&format!("return {address}"), 0)?;
+    }
+    rig.same("the first drivers and overrides", rig.bindings(functions)?, before)?;
+    let ended = rig.expect(&format!("return {}", functions[0]), 11)?;
+    rig.says(&ended.err, "E-NOT-HELD")
+}
+
+/// A bind that the kernel refuses (error 22, in silence) is seen and rolled back.
+pub(super) fn rolls_back(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
+    let address = one(functions)?;
+    let before = rig.binding(address)?;
+    rig.holds("it has a driver at first", before.driver.is_some())?;
+    let refused = rig.expect(&format!("take {address}"), 10)?;
+    rig.says(&refused.err, "E-NO-IOMMU")?;
+    let failed = rig.expect(&format!("take {address} --allow E-NO-IOMMU-GROUP"), 11)?;
+    rig.says(&failed.err, "vfio-pci did not bind")?;
+    rig.same("driver and override are the first", rig.binding(address)?, before)?;
+    let status = rig.expect("status", 0)?;
+    rig.says(&status.out, "No card is held.")
+}
+
+/// `drivers_probe` reports success where no driver can bind.
+pub(super) fn probe_is_silent(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
+    let address = one(functions)?;
+    let before = rig.binding(address)?;
+    let path = Function::path(address);
+    let write = |path: &str, value: &str| std::fs::write(path, value).map_err(said);
+    write(&format!("{path}/driver_override"), "no-such-driver\n")?;
+    if before.driver.is_some() {
+        write(&format!("{path}/driver/unbind"), &address.to_string())?;
+    }
+    write("/sys/bus/pci/drivers_probe", &address.to_string())?;
+    rig.ok("the write succeeded");
+    rig.same("no driver bound", rig.binding(address)?.driver, None)?;
+    write(&format!("{path}/driver_override"), "\n")?;
+    write("/sys/bus/pci/drivers_probe", &address.to_string())?;
+    rig.same("an empty line clears the override", rig.binding(address)?, before)
+}
+
+/// Of twins only the named one moves.
+pub(super) fn twins(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
+    let [first, second] = functions else { return Err("this takes two functions".to_owned()) };
+    let read = |address| Function::read(&rig.host, address).map_err(said);
+    rig.same("their ids", read(*first)?.ids, read(*second)?.ids)?;
+    let before = rig.bindings(functions)?;
+    rig.expect(&format!("take {first}"), 0)?;
+    rig.same("the other one's binding", rig.binding(*second)?, before[1].clone())?;
+    rig.expect(&format!("return {first}"), 0)?;
+    rig.same("both bindings", rig.bindings(functions)?, before)
+}
+
+/// A card whose group holds another one is refused by the other one's name.
+pub(super) fn shared(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
+    let [first, second] = functions else { return Err("this takes two functions".to_owned()) };
+    let before = rig.bindings(functions)?;
+    let refused = rig.expect(&format!("take {first} --function"), 10)?;
+    rig.says(&refused.err, "E-GROUP-SHARED")?;
+    rig.says(&refused.err, &second.to_string())?;
+    rig.same("nothing has changed", rig.bindings(functions)?, before)
+}
+
+/// Who has the card open while it is to be returned is named; then a write to `unbind` would hang,
+/// and does, where only the helper process suffers.
+pub(super) fn user_is_named(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
+    let address = one(functions)?;
+    let before = rig.binding(address)?;
+    rig.expect(&format!("take {address}"), 0)?;
+    let device = Device::open(&rig.host, address).map_err(said)?;
+    let refused = rig.expect(&format!("return {address}"), 12)?;
+    rig.says(&refused.err, &std::process::id().to_string())?;
+
+    let helper = HelperWriter {
+        runner: &SystemRunner,
+        executable: PathBuf::from("/bin/kireji"),
+        args: ["internal", "write-sysfs"].map(str::to_owned).to_vec(),
+        limit: Duration::from_secs(2),
+    };
+    let unbind = format!("{}/driver/unbind", Function::path(address));
+    match helper.write(&unbind, &address.to_string()) {
+        Err(WriteFailure::Hung { .. }) => rig.ok("an unbind of a device in use hangs"),
+        other => return Err(format!("the unbind of a device in use: {other:?}")),
+    }
+    drop(device);
+    rig.settles("closed, the unbind ends", || Ok(rig.binding(address)?.driver.is_none()))?;
+    rig.expect(&format!("return {address}"), 0)?;
+    rig.same("its binding", rig.binding(address)?, before)
+}
+
+impl Rig<'_> {
+    /// Waits up to ten seconds for something to become true.
+    fn settles(&self, what: &str, is: impl Fn() -> Result<bool, String>) -> Outcome {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !is()? {
+            if Instant::now() > deadline {
+                return Err(format!("{what}: not within ten seconds"));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.ok(what);
+        Ok(())
+    }
+}
+
+/// How often the tool is killed, at a random moment of a command.
+const KILLS: u32 = 100;
+
+/// Killed a hundred times while it takes and returns, the card is back each time after `recover`.
+pub(super) fn survives_kills(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
+    let address = one(functions)?;
+    let before = rig.binding(address)?;
+    let started = Instant::now();
+    rig.expect(&format!("take {address}"), 0)?;
+    let whole = started.elapsed();
+    rig.expect(&format!("return {address}"), 0)?;
+
+    let seed = started.elapsed().subsec_nanos() | 1;
+    rig.ok(format!("a take lasts {} ms; seed {seed}", whole.as_millis()));
+    let mut random = seed;
+    let (mut early, mut midway) = (0, 0);
+    for kill in 0..KILLS {
+        // Odd ones kill a return.
+        let word = if kill % 2 == 0 { "take" } else { "return" };
+        if word == "return" {
+            let taken = rig.kireji(&format!("take {address}"))?;
+            if taken.code != Some(0) {
+                return Err(format!("take before kill {kill}: {}", taken.err));
+            }
+        }
+        // Numerical Recipes' linear congruence: any spread over the command's time will do.
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let moment = whole * (random >> 16) / 0xffff;
+        let mut child = command(&format!("{word} {address}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(said)?;
+        std::thread::sleep(moment);
+        child.kill().map_err(said)?;
+        child.wait().map_err(said)?;
+        // A helper that was in the kernel when its parent died ends its one write.
+        std::thread::sleep(Duration::from_millis(30));
+        let recovered = rig.kireji("recover")?;
+        if recovered.code != Some(0) {
+            return Err(format!("recover after kill {kill}: {}", recovered.err));
+        }
+        match recovered.out.contains("Nothing to recover") {
+            true => early += 1,
+            false => midway += 1,
+        }
+        if rig.binding(address)? != before {
+            // Killed after its last step, a take counts; before its first, so does the lease.
+            let returned = rig.kireji(&format!("return {address}"))?;
+            if returned.code != Some(0) {
+                return Err(format!("return after kill {kill}: {}", returned.err));
+            }
+        }
+        let now = rig.binding(address)?;
+        if now != before {
+            return Err(format!("after kill {kill} of a {word} at {moment:?}: {now:?}"));
+        }
+    }
+    rig.ok(format!("{KILLS} kills, {midway} of them midway, {early} before or after the work"));
+    rig.holds("some kills fell into the work", midway > 0)
+}
