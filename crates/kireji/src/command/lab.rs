@@ -40,15 +40,16 @@ enum What {
 #[derive(Debug, clap::Args)]
 struct RigArgs {
     /// A shipped rig (see `kireji lab list`) or a TOML file
+    #[arg(value_parser = rig_name)]
     rig: String,
     /// Put a file into the rig (can be repeated)
     #[arg(long, value_name = "FILE:PATH", value_parser = put)]
     put: Vec<(PathBuf, String)>,
     /// Boot this kernel rather than the rig's, the lab's or the host's
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = absolute)]
     kernel: Option<PathBuf>,
     /// A provisioned lab's directory
-    #[arg(long, value_name = "DIRECTORY", env = LAB_DIR_VARIABLE)]
+    #[arg(long, value_name = "DIRECTORY", env = LAB_DIR_VARIABLE, value_parser = absolute)]
     lab_dir: Option<PathBuf>,
     /// Use KVM rather than emulate the processor
     #[arg(long)]
@@ -81,7 +82,20 @@ fn put(text: &str) -> Result<(PathBuf, String), String> {
     if !path.starts_with('/') {
         return Err(format!("the path in the rig, `{path}`, must begin with a slash"));
     }
-    Ok((PathBuf::from(file), path.to_owned()))
+    Ok((absolute(file)?, path.to_owned()))
+}
+
+/// A file that the user names is relative to where the user is, not to the host's root.
+fn absolute(path: &str) -> Result<PathBuf, String> {
+    std::path::absolute(path).map_err(|error| error.to_string())
+}
+
+/// The name of a shipped rig, or the path of a file.
+fn rig_name(text: &str) -> Result<String, String> {
+    if SHIPPED.iter().any(|shipped| shipped.name == text) || !text.contains(['/', '.']) {
+        return Ok(text.to_owned());
+    }
+    absolute(text).map(|path| path.to_string_lossy().into_owned())
 }
 
 fn variable(text: &str) -> Result<(String, String), String> {
