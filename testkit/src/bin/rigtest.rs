@@ -1,19 +1,18 @@
-//! Runs one scenario inside a rig: `rigtest SCENARIO ADDRESS...`.
+//! Runs scenarios inside a rig, one after the other: `rigtest SCENARIO ADDRESS... + SCENARIO ...`.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1);
-    let name = arguments.next().unwrap_or_default();
-    let functions: Vec<String> = arguments.collect();
-    match testkit::rig::run(&name, &functions, &|line| println!("{line}")) {
-        Ok(()) => {
-            println!("passed {name}");
-            ExitCode::SUCCESS
-        }
-        Err(why) => {
-            println!("FAILED {name}: {why}");
-            ExitCode::FAILURE
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    for words in arguments.split(|word| word == "+") {
+        let (name, functions) = words.split_first().map_or(("", words), |(name, rest)| (name, rest));
+        match testkit::rig::run(name, functions, &|line| println!("{line}")) {
+            Ok(()) => println!("passed {name}"),
+            Err(why) => {
+                println!("FAILED {name}: {why}");
+                return ExitCode::FAILURE;
+            }
         }
     }
+    ExitCode::SUCCESS
 }

@@ -1,0 +1,93 @@
+//! The tool on a real kernel: each test boots a rig and runs scenarios of `testkit::rig` in it.
+//!
+//! They need a provisioned lab (`cargo xtask test` makes one) and fail without it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The program that runs scenarios inside a rig.
+fn rigtest() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let kireji = Path::new(env!("CARGO_BIN_EXE_kireji"));
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--package", "kireji-testkit", "--bin", "rigtest"])
+            .status()
+            .expect("cargo runs");
+        assert!(built.success(), "rigtest cannot be built");
+        kireji.with_file_name("rigtest")
+    })
+}
+
+/// Boots `rig` and runs one scenario after the other in it.
+fn scenarios(rig: &str, scenarios: &[&str]) {
+    let put = format!("{}:/bin/rigtest", rigtest().display());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kireji"));
+    command.args(["lab", "run", rig, "--put", &put, "--", "rigtest"]);
+    for (number, scenario) in scenarios.iter().enumerate() {
+        if number > 0 {
+            command.arg("+");
+        }
+        command.args(scenario.split_whitespace());
+    }
+    let output = command.output().expect("kireji runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{rig}: {}\n{text}{err}", output.status);
+    for scenario in scenarios {
+        let name = scenario.split(' ').next().unwrap_or_default();
+        assert!(text.contains(&format!("passed {name}")), "{rig}: {name} did not run\n{text}{err}");
+    }
+}
+
+const EDU: &str = "0000:00:04.0";
+const NIC: &str = "0000:01:00.0";
+const NVME: &str = "0000:02:00.0";
+
+#[test]
+fn intel_drives_cards_through_vfio() {
+    scenarios(
+        "intel",
+        &[
+            &format!("selftest {NIC}"),
+            &format!("edu {EDU}"),
+            &format!("busy {EDU}"),
+            &format!("denied {EDU}"),
+            &format!("locked-memory {EDU}"),
+            &format!("not-on-vfio {NVME}"),
+        ],
+    );
+}
+
+#[test]
+fn amd_drives_cards_through_vfio() {
+    scenarios("amd", &[&format!("selftest {NIC}"), &format!("edu {EDU}")]);
+}
+
+#[test]
+fn intel_takes_and_returns() {
+    scenarios(
+        "intel",
+        &[
+            &format!("comes-back {NIC} {NVME}"),
+            &format!("probe-is-silent {NIC}"),
+            &format!("user-is-named {EDU}"),
+        ],
+    );
+}
+
+#[test]
+fn a_card_survives_a_hundred_kills() {
+    scenarios("intel", &[&format!("survives-kills {NIC}")]);
+}
+
+#[test]
+fn without_an_iommu_a_take_is_refused_and_rolled_back() {
+    scenarios("none", &[&format!("rolls-back {NIC}"), &format!("no-iommu {NIC}")]);
+}
+
+#[test]
+fn of_twins_only_the_named_one_moves() {
+    scenarios("twins", &["twins 0000:01:00.0 0000:02:00.0"]);
+}
