@@ -94,37 +94,48 @@ impl Decoder {
         self.greeted
     }
 
-    /// Takes bytes as they come and returns the messages that they complete.
+    /// Takes bytes as they come.
+    ///
+    /// # Errors
+    /// The bytes before the greeting are too many.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<(), ChannelError> {
+        self.pending.extend(bytes);
+        if !self.greeted {
+            self.find_greeting()?;
+        }
+        Ok(())
+    }
+
+    /// Returns the next message, or `None` until more bytes have come.
     ///
     /// # Errors
     /// The bytes are not what kireji sends.
-    pub fn feed(&mut self, bytes: &[u8]) -> Result<Vec<Message>, ChannelError> {
-        self.pending.extend(bytes);
-        if !self.greeted && !self.find_greeting()? {
-            return Ok(Vec::new());
+    pub fn next_message(&mut self) -> Result<Option<Message>, ChannelError> {
+        if !self.greeted {
+            return Ok(None);
         }
-        let mut messages = Vec::new();
-        let mut at = 0;
-        while let Some((message, length)) = first(&self.pending[at..])? {
-            messages.push(message);
-            at += length;
-        }
-        self.pending.drain(..at);
-        Ok(messages)
+        let Some((message, length)) = first(&self.pending)? else { return Ok(None) };
+        self.pending.drain(..length);
+        Ok(Some(message))
     }
 
-    fn find_greeting(&mut self) -> Result<bool, ChannelError> {
+    /// Returns what has come after the last message.
+    pub fn into_rest(self) -> Vec<u8> {
+        self.pending
+    }
+
+    fn find_greeting(&mut self) -> Result<(), ChannelError> {
         let at = self.pending.windows(GREETING.len()).position(|window| window == GREETING);
         if let Some(at) = at {
             self.pending.drain(..at + GREETING.len());
             self.greeted = true;
-            return Ok(true);
+            return Ok(());
         }
         // Its beginning may be at the end of what has come so far.
         let noise = self.pending.len().saturating_sub(GREETING.len());
         self.pending.drain(..noise);
         self.noise += noise;
-        if self.noise > NOISE_LIMIT { Err(ChannelError::NoGreeting) } else { Ok(false) }
+        if self.noise > NOISE_LIMIT { Err(ChannelError::NoGreeting) } else { Ok(()) }
     }
 }
 
@@ -157,6 +168,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn received(decoder: &mut Decoder, bytes: &[u8]) -> Result<Vec<Message>, ChannelError> {
+        decoder.feed(bytes)?;
+        std::iter::from_fn(|| decoder.next_message().transpose()).collect()
+    }
+
     fn sent(messages: &[Message]) -> Vec<u8> {
         let mut bytes = GREETING.to_vec();
         messages.iter().for_each(|message| write(&mut bytes, message).unwrap());
@@ -169,7 +185,10 @@ mod tests {
             [Message::Started, Message::Exit(-3), Message::Failed("no such file".into())];
         let mut bytes = b"\xff\0kireji\0".to_vec();
         bytes.extend(sent(&messages));
-        assert_eq!(Decoder::default().feed(&bytes), Ok(messages.to_vec()));
+        bytes.extend([STDOUT, 9, 0, 7]);
+        let mut decoder = Decoder::default();
+        assert_eq!(received(&mut decoder, &bytes), Ok(messages.to_vec()));
+        assert_eq!(decoder.into_rest(), [STDOUT, 9, 0, 7]);
     }
 
     #[test]
@@ -191,7 +210,7 @@ mod tests {
         ] {
             let mut bytes = GREETING.to_vec();
             bytes.extend(frame);
-            assert_eq!(Decoder::default().feed(&bytes), Err(expected));
+            assert_eq!(received(&mut Decoder::default(), &bytes), Err(expected));
         }
     }
 
@@ -205,7 +224,7 @@ mod tests {
             let mut decoder = Decoder::default();
             let mut messages = Vec::new();
             for chunk in bytes.chunks(cut) {
-                messages.extend(decoder.feed(chunk).unwrap());
+                messages.extend(received(&mut decoder, chunk).unwrap());
             }
             prop_assert_eq!(messages.pop(), Some(Message::Exit(1)));
             let mut arrived = Vec::new();
@@ -219,7 +238,7 @@ mod tests {
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let mut decoder = Decoder { greeted: true, ..Decoder::default() };
-            drop(decoder.feed(&bytes));
+            drop(received(&mut decoder, &bytes));
         }
     }
 }

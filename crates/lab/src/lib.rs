@@ -17,5 +17,6 @@ pub mod kernel;
 pub mod plan;
 pub mod rig;
 pub mod run;
+pub mod shell;
 mod spawn;
 pub mod tools;

@@ -180,7 +180,11 @@ impl Session {
         loop {
             let bytes = self.receive(&mut channel, decoder.greeted(), request.cancel)?;
             let greeted = decoder.greeted();
-            for message in decoder.feed(&bytes)? {
+            decoder.feed(&bytes)?;
+            if !greeted && decoder.greeted() {
+                times.boot = self.since(times);
+            }
+            while let Some(message) = decoder.next_message()? {
                 match message {
                     Message::Started => times.ready = self.since(times),
                     Message::Stdout(bytes) => pass(&bytes, stdout)?,
@@ -191,9 +195,6 @@ impl Session {
                     }
                     Message::Failed(reason) => return Err(LabError::Inside { reason }),
                 }
-            }
-            if !greeted && decoder.greeted() {
-                times.boot = self.since(times);
             }
         }
     }

@@ -35,6 +35,10 @@ enum What {
     /// command is run in it, and its output and exit code are passed on. A failure of the rig
     /// itself has exit code 90.
     Run(RunArgs),
+    /// Give a shell in a rig
+    ///
+    /// The shell is busybox's. It ends the rig when it ends; Ctrl-] ends both from outside.
+    Shell(ShellArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -77,6 +81,12 @@ struct RunArgs {
     command: Vec<String>,
 }
 
+#[derive(Debug, clap::Args)]
+struct ShellArgs {
+    #[command(flatten)]
+    rig: RigArgs,
+}
+
 fn put(text: &str) -> Result<(PathBuf, String), String> {
     let (file, path) = text.rsplit_once(':').ok_or("FILE:PATH needs a colon")?;
     if !path.starts_with('/') {
@@ -112,6 +122,7 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Code, CommandError>
         What::List => Ok(list(context)?.into()),
         What::Show { rig } => Ok(show(rig, context)?.into()),
         What::Run(args) => run_in(args, context),
+        What::Shell(args) => Ok(shell_in(&args.rig, context)?.into()),
     }
 }
 
@@ -156,7 +167,10 @@ fn run_in(args: &RunArgs, context: &mut Context<'_>) -> Result<Code, CommandErro
         console: args.console.as_deref(),
         cancel: Some(signals.as_fd()),
     };
-    let ended = ::lab::run::run(context.host, context.runner, request, context.out, context.err)
+    // Not the context's streams: they take colours away where there is no terminal, and what the
+    // command writes is to arrive byte by byte.
+    let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
+    let ended = ::lab::run::run(context.host, context.runner, request, &mut out, &mut err)
         .map_err(failed)?;
     if args.times {
         let times = ended.times;
@@ -171,6 +185,31 @@ fn run_in(args: &RunArgs, context: &mut Context<'_>) -> Result<Code, CommandErro
         }
     }
     Ok(Code::inner(ended.code))
+}
+
+fn shell_in(args: &RigArgs, context: &mut Context<'_>) -> Result<Exit, CommandError> {
+    let rig = Rig::find(context.host, &args.rig).map_err(|error| failed(error.into()))?;
+    let tools = tools(args, context)?;
+    let signals = Signals::catch()?;
+    let terminal = std::env::var("TERM").unwrap_or_else(|_| "dumb".to_owned());
+    let request = Request {
+        rig: &rig,
+        tools: &tools,
+        program: &context.vars.program,
+        command: &["/bin/sh".to_owned(), "-l".to_owned()],
+        environment: &[("TERM".to_owned(), terminal)],
+        put: &args.put,
+        kernel: args.kernel.as_deref(),
+        time_limit: None,
+        kvm: args.kvm,
+        console: None,
+        cancel: Some(signals.as_fd()),
+    };
+    writeln!(context.err, "Booting the rig {}. Ctrl-] ends it.", rig.name)?;
+    let (input, mut output) = (std::io::stdin(), std::io::stdout());
+    ::lab::shell::shell(context.host, context.runner, request, input.as_fd(), &mut output)
+        .map_err(failed)?;
+    Ok(Exit::Done)
 }
 
 fn failed(error: LabError) -> CommandError {
