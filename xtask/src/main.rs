@@ -1,11 +1,17 @@
 //! The project's own commands, run as `cargo xtask COMMAND`.
 
 mod ask;
+mod ci;
+mod demo;
+mod dist;
+mod host_packages;
 mod process;
 mod provision;
 mod report;
+mod test;
 
 use std::io::Write;
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -26,15 +32,40 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum What {
+    /// Show what kireji does: on this machine, then in the lab
+    Demo,
+    /// Run every test
+    Test,
+    /// Run every check, then every test
+    Ci,
+    /// Make the static program, a Debian package, completions and manual pages
+    Dist,
     /// Give the lab its QEMU, kernel and firmware, and print where they are
     Provision,
 }
 
-fn main() -> Result<()> {
-    let arguments = Arguments::parse();
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Somebody who closed standard error does not want to be told.
+            drop(writeln!(std::io::stderr(), "error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
     let consent = Consent::of(arguments.yes);
     let report = Report::new();
     match arguments.command {
+        What::Demo => demo::demo(&report, consent),
+        What::Test => test::test(&report, consent),
+        What::Ci => ci::ci(&report, consent),
+        What::Dist => {
+            writeln!(std::io::stdout(), "{}", dist::dist(&report)?.display())?;
+            Ok(())
+        }
         What::Provision => {
             if let Some(dir) = provision::provision(&report, consent)? {
                 writeln!(std::io::stdout(), "{}", dir.display())?;

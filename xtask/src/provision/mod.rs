@@ -57,15 +57,17 @@ pub fn provision(report: &Report, consent: Consent) -> Result<Option<PathBuf>> {
 
 /// What the machine's distribution says of itself (os-release(5)).
 #[derive(Debug)]
-struct Release(BTreeMap<String, String>);
+pub struct Release(BTreeMap<String, String>);
 
 impl Release {
-    fn read(host: &Sysroot) -> Result<Self> {
+    /// Reads what the machine says.
+    pub fn read(host: &Sysroot) -> Result<Self> {
         let text = host.text("/etc/os-release").context("which distribution is this?")?;
         Ok(Self::parse(&text))
     }
 
-    fn parse(text: &str) -> Self {
+    /// Parses `KEY=value` lines.
+    pub fn parse(text: &str) -> Self {
         let line = |line: &str| {
             let (key, value) = line.split_once('=')?;
             let value = value.trim().trim_matches(|c| c == '"' || c == '\'');
@@ -74,7 +76,8 @@ impl Release {
         Self(text.lines().filter_map(line).collect())
     }
 
-    fn get(&self, key: &str) -> &str {
+    /// Returns the value of a key, or nothing.
+    pub fn get(&self, key: &str) -> &str {
         self.0.get(key).map_or("", String::as_str)
     }
 }
@@ -141,7 +144,7 @@ fn own(host: &Sysroot, release: &Release) -> Result<()> {
     let tools = tools.with_context(|| {
         let install = match release.get("ID") {
             "fedora" => "sudo dnf install qemu-system-x86-core edk2-ovmf seabios-bin busybox",
-            "arch" => "sudo pacman -S qemu-base edk2-ovmf seabios busybox",
+            "arch" => "sudo pacman -S qemu-system-x86 edk2-ovmf seabios busybox",
             _ => "install QEMU for x86-64 with the distribution's packages",
         };
         format!("the lab needs QEMU: {install}")

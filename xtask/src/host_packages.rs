@@ -1,0 +1,147 @@
+//! Programs of the machine that the tests and the lab use, and the packages that have them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use host::Sysroot;
+
+use crate::ask::Consent;
+use crate::process;
+use crate::provision::Release;
+
+/// How a distribution installs packages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Manager {
+    /// Debian, Ubuntu and what is made of them.
+    Apt,
+    /// Fedora and what is made of it.
+    Dnf,
+    /// Arch and what is made of it.
+    Pacman,
+}
+
+/// A program, and the package that has it for each manager; `None` where the lab brings it.
+struct Needed {
+    program: &'static str,
+    apt: Option<&'static str>,
+    dnf: Option<&'static str>,
+    pacman: Option<&'static str>,
+}
+
+const NEEDED: [Needed; 3] = [
+    Needed {
+        program: "mke2fs",
+        apt: Some("e2fsprogs"),
+        dnf: Some("e2fsprogs"),
+        pacman: Some("e2fsprogs"),
+    },
+    Needed {
+        program: "qemu-system-x86_64",
+        apt: None,
+        dnf: Some("qemu-system-x86-core"),
+        pacman: Some("qemu-system-x86"),
+    },
+    Needed { program: "qemu-img", apt: None, dnf: Some("qemu-img"), pacman: Some("qemu-img") },
+];
+
+/// Installs what is missing, after asking.
+pub fn install(consent: Consent) -> Result<()> {
+    let release = Release::read(&Sysroot::host()?)?;
+    let manager = manager(&release);
+    let missing = missing(manager, |program| find(program).is_some());
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let Some(manager) = manager else {
+        bail!("please install: {}", missing.join(", "));
+    };
+    let words = install_command(manager, &missing);
+    let words = if is_root() { words } else { [vec!["sudo".to_owned()], words].concat() };
+    consent.ask(&format!("install {} with `{}`", missing.join(", "), words.join(" ")))?;
+    let mut command = Command::new(&words[0]);
+    process::run(command.args(&words[1..])).context("the packages were not installed")
+}
+
+fn manager(release: &Release) -> Option<Manager> {
+    let like = format!("{} {}", release.get("ID"), release.get("ID_LIKE"));
+    like.split_whitespace().find_map(|id| match id {
+        "debian" | "ubuntu" => Some(Manager::Apt),
+        "fedora" | "rhel" => Some(Manager::Dnf),
+        "arch" => Some(Manager::Pacman),
+        _ => None,
+    })
+}
+
+/// Returns the packages whose programs are missing; the programs where there is no manager.
+fn missing(manager: Option<Manager>, there: impl Fn(&str) -> bool) -> Vec<&'static str> {
+    let package = |needed: &Needed| match manager {
+        Some(Manager::Apt) => needed.apt,
+        Some(Manager::Dnf) => needed.dnf,
+        Some(Manager::Pacman) => needed.pacman,
+        None => Some(needed.program),
+    };
+    NEEDED.iter().filter(|needed| !there(needed.program)).filter_map(package).collect()
+}
+
+fn install_command(manager: Manager, packages: &[&str]) -> Vec<String> {
+    let words: &[&str] = match manager {
+        Manager::Apt => &["apt-get", "install", "-y", "--no-install-recommends"],
+        Manager::Dnf => &["dnf", "install", "-y", "--setopt=install_weak_deps=False"],
+        Manager::Pacman => &["pacman", "-S", "--needed", "--noconfirm"],
+    };
+    words.iter().chain(packages).map(|word| (*word).to_owned()).collect()
+}
+
+/// Returns where a program is. The directories of system programs are not in everybody's `PATH`.
+fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path)
+        .chain(system)
+        .map(|dir| dir.join(program))
+        .find(|path| path.is_file())
+}
+
+fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    Path::new("/proc/self").metadata().is_ok_and(|process| process.uid() == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn release(text: &str) -> Release {
+        Release::parse(text)
+    }
+
+    #[test]
+    fn each_distribution_has_its_manager() {
+        for (text, expected) in [
+            ("ID=debian", Some(Manager::Apt)),
+            ("ID=linuxmint\nID_LIKE=\"ubuntu debian\"", Some(Manager::Apt)),
+            ("ID=fedora", Some(Manager::Dnf)),
+            ("ID=manjaro\nID_LIKE=arch", Some(Manager::Pacman)),
+            ("ID=void", None),
+        ] {
+            assert_eq!(manager(&release(text)), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_missing_is_installed() {
+        let nothing = |_: &str| false;
+        assert_eq!(missing(Some(Manager::Apt), nothing), ["e2fsprogs"]);
+        assert_eq!(
+            missing(Some(Manager::Dnf), |program| program == "mke2fs"),
+            ["qemu-system-x86-core", "qemu-img"]
+        );
+        assert_eq!(missing(None, nothing), ["mke2fs", "qemu-system-x86_64", "qemu-img"]);
+        assert_eq!(missing(None, |_| true), Vec::<&str>::new());
+        assert_eq!(
+            install_command(Manager::Pacman, &["qemu-img"]).join(" "),
+            "pacman -S --needed --noconfirm qemu-img"
+        );
+    }
+}
