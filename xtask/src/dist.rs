@@ -41,7 +41,9 @@ pub fn dist(report: &Report) -> Result<PathBuf> {
 fn build() -> Result<PathBuf> {
     let mut cargo = process::cargo();
     cargo.args(["build", "--release", "--locked", "--package", "kireji", "--target", TARGET]);
-    process::run(cargo.env("RUSTFLAGS", "-Ctarget-feature=+crt-static"))?;
+    cargo.env("RUSTFLAGS", "-Ctarget-feature=+crt-static");
+    cargo.env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
+    process::run(&mut cargo)?;
     Ok(process::target().join(TARGET).join("release/kireji"))
 }
 
