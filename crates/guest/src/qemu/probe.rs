@@ -1,7 +1,7 @@
 //! Asking a QEMU binary what it can do.
 //!
 //! Two machines without anything in them answer over QMP (`qemu-qmp-ref`(7)): the first tells its
-//! types, the second the properties of the PCI devices among them. What QMP does not tell, which
+//! types, the second the properties of some of them. What QMP does not tell, which
 //! back ends are built in *and* installed, the binary lists when asked for help.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +13,28 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{Capabilities, QemuError, Version};
+
+/// PCI devices that may take a network or block back end, and `vfio-pci`. Only these are asked for
+/// their properties: QEMU 7.2 aborts when it is asked about a type that is built in but needs a
+/// module which is not installed (`virtio-gpu-gl-pci`; "missing object type", qom/object.c).
+const ASKED: [&str; 16] = [
+    "e1000",
+    "e1000-82544gc",
+    "e1000-82545em",
+    "e1000e",
+    "i82550",
+    "i82557b",
+    "i82559er",
+    "igb",
+    "ne2k_pci",
+    "nvme",
+    "pcnet",
+    "rtl8139",
+    "tulip",
+    "vfio-pci",
+    "virtio-net-pci",
+    "vmxnet3",
+];
 
 /// What is kept of standard error for a message, in characters.
 const SHOWN: usize = 400;
@@ -39,27 +61,27 @@ pub fn probe(runner: &dyn Runner, executable: &Path) -> Result<Capabilities, Qem
     let machines: Vec<Machine> = answers.take(1)?;
     let pci_express = answers.names(3)?;
     let pci_conventional = answers.names(4)?;
-    let pci: BTreeSet<&String> = pci_express.union(&pci_conventional).collect();
+    let pci: BTreeSet<String> = pci_express.union(&pci_conventional).cloned().collect();
     let devices = answers.names(2)?;
-    let other_devices = devices.iter().filter(|name| !pci.contains(name)).cloned().collect();
+    let other_devices = devices.iter().filter(|name| !pci.contains(*name)).cloned().collect();
     let commands = answers.names(7)?;
 
     let mut network_devices = BTreeSet::new();
     let mut drive_devices = BTreeSet::new();
     let mut vfio_properties = BTreeSet::new();
+    let asked: Vec<&str> = ASKED.into_iter().filter(|name| pci.contains(*name)).collect();
     let questions: Vec<_> =
-        pci.iter().map(|name| ("device-list-properties", json!({"typename": name}))).collect();
+        asked.iter().map(|name| ("device-list-properties", json!({"typename": name}))).collect();
     let mut properties = ask(&questions)?;
-    for (index, name) in pci.iter().enumerate() {
-        // Types that cannot be created by a user refuse to list theirs.
-        let Ok(names) = properties.names(index) else { continue };
+    for (index, name) in asked.into_iter().enumerate() {
+        let names = properties.names(index)?;
         if names.contains("netdev") {
-            network_devices.insert((*name).clone());
+            network_devices.insert(name.to_owned());
         }
         if names.contains("drive") {
-            drive_devices.insert((*name).clone());
+            drive_devices.insert(name.to_owned());
         }
-        if *name == "vfio-pci" {
+        if name == "vfio-pci" {
             vfio_properties = names;
         }
     }
@@ -248,13 +270,7 @@ pub(crate) mod tests {
                     "nvme" => named(&["drive", "serial"]),
                     "e1000e" => named(&["netdev", "mac"]),
                     "vfio-pci" => named(&["host", "x-vga"]),
-                    "edu" => named(&["addr"]),
-                    _ => {
-                        let line = json!({"id": id, "error": {"class": "GenericError",
-                            "desc": "cannot be listed"}});
-                        out.push_str(&format!("{line}\n"));
-                        continue;
-                    }
+                    other => panic!("asked about {other}"),
                 },
             };
             out.push_str(&format!("{}\n", json!({"return": answer, "id": id})));
