@@ -1,1 +1,7 @@
-//! haiku
+//! Haiku, as far as it can be known from the host: what its disk images are.
+//!
+//! Everything here reads bytes of files that a person was given by somebody else. The crate knows
+//! nothing of VFIO and of QEMU's command line; it must never depend on a crate above `host` and
+//! `pci`, and never write to an image.
+
+pub mod image;
