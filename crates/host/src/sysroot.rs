@@ -13,6 +13,17 @@ use rustix::io::Errno;
 /// except for binary attributes, which are read with a limit of their own.
 pub const DEFAULT_LIMIT: u64 = 1 << 20;
 
+/// Which device a node stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DeviceNumber {
+    /// Whether it is a block device rather than a character device: they are numbered apart.
+    pub is_block: bool,
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+}
+
 /// A file of the host could not be read.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read {}", path.display())]
@@ -153,21 +164,22 @@ impl Sysroot {
         Ok(bytes)
     }
 
-    /// Returns the major and minor number of a device node, its last link followed; `None` for
-    /// what is no device.
+    /// Returns which device a node stands for, its last link followed; `None` for what is no
+    /// device node.
     ///
     /// # Errors
     /// The path is absent or may not be looked at.
-    pub fn device_number(&self, path: impl AsRef<Path>) -> Result<Option<(u32, u32)>, ReadError> {
+    pub fn device_number(&self, path: impl AsRef<Path>) -> Result<Option<DeviceNumber>, ReadError> {
         let path = path.as_ref();
         let fd = self.open_at(path, OFlags::PATH)?;
         let stat = rustix::fs::fstat(fd).map_err(|errno| error(path, errno))?;
-        let is_device = matches!(
-            FileType::from_raw_mode(stat.st_mode),
-            FileType::BlockDevice | FileType::CharacterDevice
-        );
-        let number = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
-        Ok(is_device.then_some(number))
+        let is_block = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::BlockDevice => true,
+            FileType::CharacterDevice => false,
+            _ => return Ok(None),
+        };
+        let (major, minor) = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+        Ok(Some(DeviceNumber { is_block, major, minor }))
     }
 
     /// Reads a file as text, without white space at its ends; bytes that are not UTF-8 are
@@ -315,7 +327,8 @@ mod tests {
     fn tells_devices_by_their_number() {
         let host = Sysroot::host().unwrap();
         // Documentation/admin-guide/devices.txt of the kernel.
-        assert_eq!(host.device_number("/dev/null").unwrap(), Some((1, 3)));
+        let null = DeviceNumber { is_block: false, major: 1, minor: 3 };
+        assert_eq!(host.device_number("/dev/null").unwrap(), Some(null));
         assert_eq!(host.device_number("/proc/version").unwrap(), None);
     }
 

@@ -9,15 +9,18 @@ mod card;
 mod class;
 pub mod config;
 mod function;
+mod holders;
 mod host;
 mod names;
 mod region;
 pub mod rom;
+pub mod uses;
 
 pub use address::{Address, Named, ParseAddressError};
 pub use card::Card;
 pub use class::Class;
 pub use function::{Function, Ids};
+pub use holders::{Holder, Holders};
 pub use host::Host;
 pub use names::{FunctionNames, Names, Source};
 pub use region::{Region, RegionKind};

@@ -4,6 +4,7 @@
 //! itself can use them. They panic where a test is wrong: a tree that cannot be written is no
 //! result to handle.
 
+mod devices;
 mod function;
 
 use std::collections::BTreeMap;
@@ -31,7 +32,7 @@ impl Default for Tree {
 }
 
 impl Tree {
-    /// Makes a host with a PCI bus and nothing on it.
+    /// Makes a host with a PCI bus and nothing on it, nothing mounted and no keyboard.
     pub fn new() -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let tree = Self { dir, functions: BTreeMap::new() };
@@ -44,6 +45,10 @@ impl Tree {
         tree.write("/sys/bus/pci/drivers_probe", "");
         tree.write("/sys/bus/pci/drivers_autoprobe", "1\n");
         tree.write("/sys/bus/pci/rescan", "");
+        // Tables that every kernel shows, empty ones too.
+        tree.write("/proc/self/mountinfo", "");
+        tree.write("/proc/swaps", "Filename\tType\tSize\tUsed\tPriority\n");
+        tree.write("/proc/bus/input/devices", "");
         tree
     }
 
