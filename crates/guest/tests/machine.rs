@@ -7,10 +7,10 @@ use std::fmt::Write;
 use std::path::Path;
 
 use cases::{card, debian, disk, function, newer, ovmf, plain};
-use kireji_guest::machine::{
+use guest::machine::{
     Boot, Display, Emulated, FirmwareKind, Machine, PlanError, Request, plan,
 };
-use kireji_guest::qemu::{Capabilities, Firmware, Part};
+use guest::qemu::{Capabilities, Firmware, Part};
 
 const RUN: &str = "/run/kireji";
 

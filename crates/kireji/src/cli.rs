@@ -30,6 +30,9 @@ pub enum Command {
     List(command::list::Args),
     /// Show one card or function
     Show(command::show::Args),
+    /// Take a card from its driver and give it to vfio-pci
+    #[command(visible_alias = "detach")]
+    Take(command::take::Args),
     /// Give a card back to its former driver
     #[command(visible_alias = "reattach")]
     Return(command::give_back::Args),
@@ -37,6 +40,10 @@ pub enum Command {
     Status(command::status::Args),
     /// Restore the cards of processes that died
     Recover(command::recover::Args),
+    /// Prove that a card can be driven through VFIO, without a guest
+    Selftest(command::selftest::Args),
+    /// Explain a code
+    Explain(command::explain::Args),
     /// Work in a virtual machine with an IOMMU and cards
     Lab(command::lab::Args),
     /// Say which of `take` and `return` is meant

@@ -51,8 +51,8 @@ pub struct Vars {
     pub args: Vec<OsString>,
     /// User and group that called sudo (`SUDO_UID`, `SUDO_GID`).
     pub sudo: Option<(u32, u32)>,
-    /// Address of this end of the SSH session, if there is one (`SSH_CONNECTION`).
-    pub ssh_address: Option<String>,
+    /// The SSH session, if kireji was started from one (`SSH_CONNECTION`).
+    pub ssh_connection: Option<String>,
     /// `$XDG_STATE_HOME/kireji`.
     pub state: PathBuf,
     /// `$XDG_CACHE_HOME/kireji`.
@@ -81,8 +81,7 @@ impl Vars {
             program: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("kireji")),
             args: std::env::args_os().skip(1).collect(),
             sudo: number("SUDO_UID").zip(number("SUDO_GID")),
-            ssh_address: text("SSH_CONNECTION")
-                .and_then(|text| text.split(' ').nth(2).map(str::to_owned)),
+            ssh_connection: text("SSH_CONNECTION"),
             state: dir("XDG_STATE_HOME", ".local/state"),
             cache: dir("XDG_CACHE_HOME", ".cache"),
             qemu: var("KIREJI_QEMU").map(PathBuf::from),

@@ -18,13 +18,15 @@ pub struct CommandError {
     code: Option<&'static str>,
     message: String,
     source: Option<Box<dyn Error + Send + Sync>>,
+    reasons: Vec<String>,
     hints: Vec<String>,
 }
 
 impl CommandError {
     /// Returns an error without a cause.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, code: None, message: message.into(), source: None, hints: Vec::new() }
+        let message = message.into();
+        Self { exit, code: None, message, source: None, reasons: Vec::new(), hints: Vec::new() }
     }
 
     /// Returns an error that says what `source` says, with its causes.
@@ -37,6 +39,13 @@ impl CommandError {
     #[must_use]
     pub fn code(mut self, code: &'static str) -> Self {
         self.code = Some(code);
+        self
+    }
+
+    /// Adds one of several reasons.
+    #[must_use]
+    pub fn reason(mut self, reason: impl Into<String>) -> Self {
+        self.reasons.push(reason.into());
         self
     }
 
@@ -87,6 +96,9 @@ impl CommandError {
         // Our own first cause may be the very error that gave the message.
         for cause in self.causes().filter(|cause| cause.to_string() != self.message) {
             writeln!(err, "  caused by: {cause}")?;
+        }
+        for reason in &self.reasons {
+            writeln!(err, "  because {reason}")?;
         }
         for hint in &self.hints {
             writeln!(err, "  {HINT}hint:{HINT:#} {hint}")?;

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use haiku::image::Boots;
-use kireji_guest::machine::{
+use guest::machine::{
     Accelerator, Boot, Card, Disk, DiskBus, Display, Emulated, FirmwareKind, Forward, Function,
     Network, Request, Rom, RomFile, UsbDevice,
 };
-use kireji_guest::qemu::{Capabilities, DiskFormat, Firmware, Uefi};
+use guest::qemu::{Capabilities, DiskFormat, Firmware, Uefi};
 use pci::Class;
 
 /// A request with the QEMU and the firmware of its host.
@@ -30,7 +30,7 @@ pub fn debian() -> Capabilities {
 /// The same with what later versions and further packages add.
 pub fn newer() -> Capabilities {
     let mut qemu = debian();
-    qemu.version = kireji_guest::qemu::Version { major: 10, minor: 1, micro: 0 };
+    qemu.version = guest::qemu::Version { major: 10, minor: 1, micro: 0 };
     qemu.objects.insert("iommufd".into());
     qemu.vfio_properties.extend(["iommufd".into(), "fd".into()]);
     qemu.displays.extend(["gtk".into(), "sdl".into()]);

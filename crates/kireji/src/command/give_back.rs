@@ -5,7 +5,7 @@ use vfio::take::{Keeper, TakeError};
 
 use crate::{CommandError, Context, Exit};
 
-use super::{outcome, recover};
+use super::{outcome, recover, refuse};
 
 /// Arguments of `return`.
 #[derive(Debug, clap::Args)]
@@ -30,6 +30,7 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
     let Some(held) = leases.iter().find(named) else {
         return Err(not_held(context, address)?);
     };
+    refuse::users(context, held)?;
     let restored = keeper.give_back(held, &[]).map_err(|error| match error {
         TakeError::Step { .. } => outcome::take_error(error)
             .hint("the lease stays: `kireji return` tries again, `kireji status` shows it"),

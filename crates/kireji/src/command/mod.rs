@@ -1,6 +1,7 @@
 //! The commands, one module each.
 
 pub mod bind;
+pub mod explain;
 pub mod generate;
 pub mod give_back;
 pub mod internal;
@@ -8,8 +9,11 @@ pub mod lab;
 pub mod list;
 mod outcome;
 pub mod recover;
+mod refuse;
+pub mod selftest;
 pub mod show;
 pub mod status;
+pub mod take;
 mod target;
 
 use crate::cli::{Cli, Command};
@@ -23,8 +27,11 @@ pub fn run(cli: Cli, context: &mut Context<'_>) -> Result<Code, CommandError> {
     let exit = match cli.command {
         Command::List(args) => list::run(&args, context)?,
         Command::Show(args) => show::run(&args, context)?,
+        Command::Take(args) => take::run(&args, context)?,
         Command::Return(args) => give_back::run(&args, context)?,
         Command::Status(args) => status::run(&args, context)?,
+        Command::Selftest(args) => selftest::run(&args, context)?,
+        Command::Explain(args) => explain::run(&args, context)?,
         Command::Recover(args) => recover::run(&args, context)?,
         // A rig passes the code of the inner command on.
         Command::Lab(args) => return lab::run(&args, context),

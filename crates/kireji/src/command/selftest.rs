@@ -41,14 +41,15 @@ struct Document {
 /// # Errors
 /// It is not on vfio-pci, cannot be opened, or could not be taken or returned.
 pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
-    let host = Host::read(context.host)?;
-    let functions = Target::find(&host, args.address, args.allowed.function)?.functions;
     if !args.take {
+        let host = Host::read(context.host)?;
+        let functions = Target::find(&host, args.address, args.allowed.function)?.functions;
         return test(args, &functions, context);
     }
     super::need_root(context)?;
     recover::first(context)?;
-    refuse::check(context, &host, &functions, &args.allowed)?;
+    let host = Host::read(context.host)?;
+    let functions = refuse::check(context, &host, &[args.address], &args.allowed)?;
     take::load_vfio(context)?;
     let keeper = Keeper::new(context.host, context.writer);
     let held = keeper.take(&functions, Purpose::Run).map_err(outcome::take_error)?;

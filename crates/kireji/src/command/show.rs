@@ -241,7 +241,7 @@ fn region(region: &Region) -> (&'static str, String) {
 }
 
 /// A size in the largest binary unit that divides it.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["bytes", "KiB", "MiB", "GiB", "TiB"];
     let mut number = bytes;
     let mut units = UNITS.iter();

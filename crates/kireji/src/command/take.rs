@@ -7,7 +7,6 @@ use vfio::take::{Keeper, Purpose, VFIO_PCI};
 use crate::{CommandError, Context, Exit};
 
 use super::refuse::{self, Allowed};
-use super::target::Target;
 use super::{outcome, recover};
 
 /// Arguments of `take`.
@@ -28,18 +27,12 @@ pub struct Args {
 /// # Errors
 /// Something would be lost, the card is busy, or the kernel refused.
 pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
-    let host = Host::read(context.host)?;
-    let mut functions = Vec::new();
-    for named in &args.addresses {
-        functions.extend(Target::find(&host, *named, args.allowed.function)?.functions);
-    }
-    functions.sort_unstable();
-    functions.dedup();
     if !args.dry_run {
         super::need_root(context)?;
         recover::first(context)?;
     }
-    refuse::check(context, &host, &functions, &args.allowed)?;
+    let host = Host::read(context.host)?;
+    let functions = refuse::check(context, &host, &args.addresses, &args.allowed)?;
     if args.dry_run {
         for address in &functions {
             let driver = host.function(*address).and_then(|function| function.driver.as_deref());

@@ -19,12 +19,7 @@ impl Target {
     pub fn find(host: &Host, named: Named, single: bool) -> Result<Self, CommandError> {
         let address = named.address;
         let Some(function) = host.function(address) else {
-            return Err(CommandError::new(
-                Exit::Usage,
-                format!("there is no PCI function {address}"),
-            )
-            .code("E-NO-FUNCTION")
-            .hint("`kireji list` shows the functions of this host"));
+            return Err(super::refuse::no_function(address));
         };
         let card = match host.card(address) {
             Measured::Known(card) => card,

@@ -1,0 +1,144 @@
+//! `take`, `return`, `status` and `recover` as a user sees them, on a fake kernel.
+
+mod common;
+
+use common::{kireji, kireji_as};
+use kireji::Exit;
+use testkit::fake_kernel::{FakeKernel, HUNG_PID};
+use testkit::tree::{Function, Port, Tree};
+
+const NIC: &str = "0000:01:00.0";
+
+/// A NIC of two functions below a port, and an IOMMU that isolates them or not.
+fn kernel(isolated: bool) -> FakeKernel {
+    let mut tree = Tree::new();
+    tree.write("/proc/self/mountinfo", "");
+    tree.write("/proc/swaps", "Filename\tType\tSize\tUsed\tPriority\n");
+    tree.add(Function::port("0000:00:1c.0", Port::Root, 1).slot().driver("pcieport").group(1));
+    for (number, address) in [NIC, "0000:01:00.1"].into_iter().enumerate() {
+        let function = Function::new(address, 0x8086, 0x10d3)
+            .class(if number == 0 { 0x02_0000 } else { 0x07_0002 })
+            .below("0000:00:1c.0");
+        let function = if isolated { function.group(2) } else { function };
+        tree.add(if number == 0 { function.driver("e1000e") } else { function });
+    }
+    let mut kernel = FakeKernel::new(tree);
+    kernel.natural(NIC, "e1000e");
+    kernel
+}
+
+#[test]
+fn a_card_goes_and_comes_back() {
+    let kernel = kernel(true);
+    let taken = kireji(&kernel, &["take", "01:00"]);
+    assert_eq!(taken.exit, Exit::Done, "{}", taken.err);
+    insta::assert_snapshot!(taken.out, @r"
+    0000:01:00.0 went from e1000e to vfio-pci
+    0000:01:00.1 went from no driver to vfio-pci
+    ");
+    let status = kireji(&kernel, &["status"]);
+    assert_eq!(status.exit, Exit::Done);
+    insta::assert_snapshot!(status.out, @r"
+    CARD          FUNCTIONS                  FORMER DRIVER  STATE
+    0000:01:00.0  0000:01:00.0 0000:01:00.1  e1000e none    held until `kireji return`
+    ");
+    let again = kireji(&kernel, &["take", "01:00"]);
+    assert_eq!(again.exit, Exit::Busy);
+    insta::assert_snapshot!(again.err, @r"
+    error: 0000:01:00.0 is taken already [E-BUSY]
+      hint: `kireji status` shows since when
+    ");
+    let back = kireji(&kernel, &["return", "01:00"]);
+    assert_eq!(back.exit, Exit::Done);
+    insta::assert_snapshot!(back.out, @r"
+    0000:01:00.0 is back on e1000e
+    0000:01:00.1 has no driver again
+    ");
+    let not_held = kireji(&kernel, &["return", "01:00"]);
+    assert_eq!(not_held.exit, Exit::HostCannot);
+    insta::assert_snapshot!(not_held.err, @r"
+    error: 0000:01:00.0 is not held by kireji [E-NOT-HELD]
+      hint: it is on its driver e1000e
+    ");
+}
+
+#[test]
+fn without_an_iommu_it_is_refused_and_when_allowed_rolled_back() {
+    let kernel = kernel(false);
+    let refused = kireji(&kernel, &["take", "01:00"]);
+    assert_eq!(refused.exit, Exit::Refused);
+    insta::assert_snapshot!(refused.err);
+    let tried = kireji(&kernel, &["take", "01:00", "--allow", "E-NO-IOMMU-GROUP"]);
+    assert_eq!(tried.exit, Exit::HostCannot);
+    insta::assert_snapshot!(tried.err);
+    assert_eq!(kernel.binding(NIC), (Some("e1000e".into()), "(null)".into()));
+}
+
+#[test]
+fn a_dry_run_writes_nothing() {
+    let kernel = kernel(true);
+    kernel.kill(None);
+    let ended = kireji_as(&kernel, &["take", "01:00", "--dry-run"], false);
+    assert_eq!(ended.exit, Exit::Done, "{}", ended.err);
+    insta::assert_snapshot!(ended.out, @r"
+    0000:01:00.0 would go from e1000e to vfio-pci
+    0000:01:00.1 would go from no driver to vfio-pci
+    ");
+    assert_eq!(kernel.writes(), []);
+    assert!(!kernel.tree.locate("/run").exists());
+}
+
+#[test]
+fn an_ordinary_user_is_given_the_line_for_root() {
+    let kernel = kernel(true);
+    for words in [&["take", "01:00"][..], &["return", "01:00"], &["recover"]] {
+        let ended = kireji_as(&kernel, words, false);
+        assert_eq!(ended.exit, Exit::Permission);
+        let line = format!("sudo /usr/bin/kireji {}", words.join(" "));
+        assert!(ended.err.contains(&line), "{}", ended.err);
+    }
+}
+
+#[test]
+fn a_hanging_unbind_is_explained() {
+    let mut kernel = kernel(true);
+    kernel.hang_on_unbind(NIC);
+    let ended = kireji(&kernel, &["take", "01:00"]);
+    assert_eq!(ended.exit, Exit::HostCannot);
+    insta::assert_snapshot!(ended.err);
+    let status = kireji(&kernel, &["status"]);
+    assert_eq!(status.exit, Exit::Done);
+    assert!(status.out.contains(&HUNG_PID.to_string()), "{}", status.out);
+    let retried = kireji(&kernel, &["take", "01:00"]);
+    assert_eq!(retried.exit, Exit::HostCannot);
+    assert!(retried.err.contains("E-HUNG"), "{}", retried.err);
+}
+
+#[test]
+fn what_a_dead_process_left_is_recovered_by_the_next_that_writes() {
+    let kernel = kernel(true);
+    let host = kernel.tree.sysroot();
+    let keeper = vfio::take::Keeper::new(&host, &kernel);
+    keeper
+        .take(&[NIC.parse().expect("an address")], vfio::take::Purpose::Run)
+        .expect("the fake kernel lets it");
+    kernel.be_alive(2000);
+    let status = kireji(&kernel, &["status"]);
+    assert_eq!(status.exit, Exit::Done);
+    assert!(status.out.contains("run `kireji recover`"), "{}", status.out);
+    let taken = kireji(&kernel, &["take", "01:00"]);
+    assert_eq!(taken.exit, Exit::Done, "{}", taken.err);
+    assert!(taken.err.contains("which died"), "{}", taken.err);
+    let nothing = kireji(&kernel, &["recover"]);
+    assert_eq!(nothing.exit, Exit::Done);
+    assert_eq!(nothing.out, "Nothing to recover.\n");
+}
+
+#[test]
+fn bind_and_unbind_do_nothing_but_ask() {
+    for (word, meaning) in [("bind", "attaches"), ("unbind", "takes the driver")] {
+        let ended = kireji(&kernel(true), &[word, "01:00.0"]);
+        assert_eq!(ended.exit, Exit::Usage);
+        assert!(ended.err.contains(meaning), "{}", ended.err);
+    }
+}
