@@ -53,6 +53,12 @@ impl Function {
         format!("{DEVICES}/{address}")
     }
 
+    /// Whether its driver is one that keeps it for guests: the host does nothing with it.
+    pub fn is_given_away(&self) -> bool {
+        // Beside vfio-pci there are drivers of its kind for single devices, all named so.
+        self.driver.as_deref().is_some_and(|name| name.contains("vfio") || name == "pci-stub")
+    }
+
     /// Reads one function.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ mod function;
 mod holders;
 mod host;
 mod names;
+pub mod refusal;
 mod region;
 pub mod rom;
 pub mod uses;

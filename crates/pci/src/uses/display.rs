@@ -78,11 +78,11 @@ pub(super) fn read(host: &Sysroot, functions: &Host) -> Result<Vec<Display>, Rea
 /// What is known of the screens of a function that has no DRM driver.
 fn unseen(function: &Function) -> Measured<Vec<Screen>> {
     match function.driver.as_deref() {
-        // Without a driver, or given away already, it shows nothing of the host's.
-        None | Some("vfio-pci" | "pci-stub") => Measured::Known(Vec::new()),
-        Some(driver) => {
+        Some(driver) if !function.is_given_away() => {
             Measured::unmeasured(format!("its driver {driver} does not show connectors"))
         }
+        // It shows nothing of the host's.
+        _ => Measured::Known(Vec::new()),
     }
 }
 
