@@ -70,7 +70,8 @@ fn intel_takes_and_returns() {
     scenarios(
         "intel",
         &[
-            &format!("comes-back {NIC} {NVME}"),
+            &format!("comes-back {NIC} {EDU}"),
+            &format!("disk-data {NVME}"),
             &format!("probe-is-silent {NIC}"),
             &format!("user-is-named {EDU}"),
         ],
@@ -85,6 +86,11 @@ fn a_card_survives_a_hundred_kills() {
 #[test]
 fn without_an_iommu_a_take_is_refused_and_rolled_back() {
     scenarios("none", &[&format!("rolls-back {NIC}"), &format!("no-iommu {NIC}")]);
+}
+
+#[test]
+fn another_cards_function_in_the_group_is_refused_by_name() {
+    scenarios("multifunction", &["shared 0000:00:04.0 0000:00:04.1"]);
 }
 
 #[test]

@@ -23,6 +23,15 @@ impl Address {
         (device < 32 && function < 8).then_some(Self { domain, bus, devfn: device << 3 | function })
     }
 
+    /// Returns the address that `name` is, if it is written exactly as the kernel writes one.
+    ///
+    /// What sysfs names must be read so: `00:02:0.0` is a serial port (drivers/tty/serial/
+    /// serial_base_bus.c), though a person who writes it may mean an address.
+    pub fn of_sysfs(name: &str) -> Option<Self> {
+        let address: Self = name.parse().ok()?;
+        (address.to_string() == name).then_some(address)
+    }
+
     /// The PCI domain, also called segment.
     pub fn domain(self) -> u32 {
         self.domain
@@ -153,6 +162,15 @@ mod tests {
                 (named.address.to_string().as_str(), named.has_function),
                 (expected, has_function)
             );
+        }
+    }
+
+    #[test]
+    fn sysfs_is_read_to_the_letter() {
+        assert!(Address::of_sysfs("0000:29:00.0").is_some());
+        assert!(Address::of_sysfs("10000:e1:00.0").is_some());
+        for name in ["00:02:0.0", "29:00.0", "0000:2B:00.0", "00:02:0", "pci0000:00"] {
+            assert_eq!(Address::of_sysfs(name), None, "{name}");
         }
     }
 

@@ -108,7 +108,7 @@ impl Function {
             driver,
             group: groups.of(host, &path)?,
             parent: parent(host, &path)?,
-            physical: physical.and_then(|name| name.parse().ok()),
+            physical: physical.and_then(|name| Address::of_sysfs(&name)),
         })
     }
 
@@ -203,7 +203,7 @@ impl Groups {
 fn parent(host: &Sysroot, path: &str) -> Result<Option<Address>, ReadError> {
     let target = host.link(path)?;
     let above = target.parent().and_then(|path| path.file_name());
-    Ok(above.and_then(|name| name.to_str()).and_then(|name| name.parse().ok()))
+    Ok(above.and_then(|name| name.to_str()).and_then(Address::of_sysfs))
 }
 
 fn malformed(path: &str, text: &str) -> ReadError {

@@ -36,7 +36,7 @@ impl Host {
         let mut all = Self::default();
         let mut groups = Groups::default();
         for name in host.optional_names(DEVICES)? {
-            let Ok(address) = name.parse() else { continue };
+            let Some(address) = Address::of_sysfs(&name) else { continue };
             match Function::read_with(host, address, &mut groups) {
                 Ok(function) => {
                     all.add(host, function);

@@ -49,6 +49,22 @@ pub(super) fn comes_back(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
     rig.says(&ended.err, "E-NOT-HELD")
 }
 
+/// A disk that is not mounted and holds something is refused, until its own loss is allowed.
+pub(super) fn disk_data(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
+    let address = one(functions)?;
+    let before = rig.binding(address)?;
+    let refused = rig.expect(&format!("take {address}"), 10)?;
+    rig.says(&refused.err, "E-DISK-DATA")?;
+    rig.same("nothing has changed", rig.binding(address)?, before.clone())?;
+    let serial = refused.err.split("serial ").nth(1).and_then(|rest| rest.split([',', ')']).next());
+    let serial = serial.ok_or_else(|| format!("no serial number in: {}", refused.err))?;
+    let other = rig.expect(&format!("take {address} --allow data-loss=another"), 10)?;
+    rig.says(&other.err, "E-DISK-DATA")?;
+    rig.expect(&format!("take {address} --allow data-loss={serial}"), 0)?;
+    rig.expect(&format!("return {address}"), 0)?;
+    rig.same("its binding", rig.binding(address)?, before)
+}
+
 /// A bind that the kernel refuses (error 22, in silence) is seen and rolled back.
 pub(super) fn rolls_back(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
     let address = one(functions)?;

@@ -32,6 +32,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("denied", refusals::denied),
     ("not-on-vfio", refusals::not_on_vfio),
     ("comes-back", lease::comes_back),
+    ("disk-data", lease::disk_data),
     ("rolls-back", lease::rolls_back),
     ("probe-is-silent", lease::probe_is_silent),
     ("twins", lease::twins),

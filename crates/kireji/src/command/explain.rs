@@ -26,6 +26,10 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
         return Ok(Exit::Done);
     };
     let text = code.explanation();
-    writeln!(context.out, "{code}: {}\n\n{}\n\nWhat to do: {}", text.title, text.meaning, text.remedy)?;
+    writeln!(
+        context.out,
+        "{code}: {}\n\n{}\n\nWhat to do: {}",
+        text.title, text.meaning, text.remedy
+    )?;
     Ok(Exit::Done)
 }

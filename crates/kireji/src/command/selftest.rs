@@ -64,7 +64,11 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
     }
 }
 
-fn test(args: &Args, functions: &[Address], context: &mut Context<'_>) -> Result<Exit, CommandError> {
+fn test(
+    args: &Args,
+    functions: &[Address],
+    context: &mut Context<'_>,
+) -> Result<Exit, CommandError> {
     let options = Options { reset: args.reset };
     let mut reports = Vec::new();
     for address in functions {

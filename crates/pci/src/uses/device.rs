@@ -9,7 +9,10 @@ use crate::Address;
 /// A path such as `../../devices/pci0000:00/0000:00:1d.0/0000:03:00.0/nvme/nvme0/nvme0n1` leads
 /// through all that the device needs: its controller, and the bridges and controllers above it.
 pub(crate) fn functions_on(path: &Path) -> Vec<Address> {
-    path.components().rev().filter_map(|part| part.as_os_str().to_str()?.parse().ok()).collect()
+    path.components()
+        .rev()
+        .filter_map(|part| Address::of_sysfs(part.as_os_str().to_str()?))
+        .collect()
 }
 
 #[cfg(test)]
@@ -29,6 +32,8 @@ mod tests {
                 vec!["10000:e1:00.0", "10000:e0:06.0", "0000:00:0e.0"],
             ),
             ("../../devices/platform/i8042/serio0/input/input3", vec![]),
+            // A serial port, whose name a person could mean as an address.
+            ("../../devices/pnp0/00:02/00:02:0/00:02:0.0/tty/ttyS1", vec![]),
             (
                 "../../devices/pci0000:00/0000:00:1f.2/ata1/host0/target0:0:0/0:0:0:0/block/sda",
                 vec!["0000:00:1f.2"],

@@ -122,7 +122,7 @@ fn boot_framebuffers(host: &Sysroot) -> Result<BTreeMap<Address, String>, ReadEr
             within.pop();
         }
         let inherited = within.last().and_then(|(_, function)| *function);
-        let own = name.parse().ok();
+        let own = Address::of_sysfs(name);
         if let Some(function) = inherited
             && is_framebuffer(name)
         {
