@@ -63,8 +63,12 @@ fn boot(case: &Case, displays: &[Display]) -> Vec<Refusal> {
 fn last(case: &Case, displays: &[Display]) -> Vec<Refusal> {
     let (lost, remaining): (Vec<&Display>, Vec<&Display>) =
         displays.iter().partition(|display| case.lost_with(&display.functions).is_some());
-    let lit = |display: &&&Display| display.screens.known().is_some_and(|list| !list.is_empty());
-    if remaining.iter().any(|display| lit(&display)) {
+    // The boot's picture is somewhere to be seen, whoever drives the connector.
+    let is_seen = |display: &&Display| {
+        display.boot_framebuffer.is_some()
+            || display.screens.known().is_some_and(|screens| !screens.is_empty())
+    };
+    if remaining.iter().any(is_seen) {
         return Vec::new();
     }
     let unclear = remaining.iter().find(|display| display.screens.known().is_none());

@@ -98,7 +98,7 @@ pub(super) fn read(
         .collect();
     let examined = if examine {
         examine_disk(host, disk, size, &partitions).map_err(|error| match error.is_denied() {
-            true => format!("/dev/{disk} can be read by root only"),
+            true => format!("no permission to read /dev/{disk}, which root has as a rule"),
             false => format!("/dev/{disk} cannot be read: {}", error.source),
         })
     } else {

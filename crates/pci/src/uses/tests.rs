@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use proptest::prelude::*;
 use testkit::tree::{Function as Fake, Port, Tree};
 
 use super::*;
@@ -292,4 +293,41 @@ fn the_facts_are_plain_data() {
     assert_eq!(disk["functions"][0], NVME);
     assert_eq!(disk["uses"][0]["purpose"]["type"], "mounted");
     assert!(disk["contents"]["unmeasured"].is_string());
+}
+
+/// Text that looks like the tables of the kernel, with their separators.
+fn table() -> impl Strategy<Value = String> {
+    "([0-9a-f]{0,40}|eth0|/dev/nvme0n1|UUID=|0000:03:00\\.0|BOOTFB|[NSB]: (KEY|Sysfs|EV)=|\\PC{0,3}|[ \t\n:,\\\\/-]| - | : ){0,60}"
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn whatever_the_tables_hold_is_read(
+        path in proptest::sample::select(vec![
+            "/proc/self/mountinfo",
+            "/proc/swaps",
+            "/proc/net/route",
+            "/proc/net/ipv6_route",
+            "/proc/net/if_inet6",
+            "/proc/bus/input/devices",
+            "/proc/iomem",
+            "/etc/fstab",
+            "/etc/crypttab",
+            "/sys/class/net/eth0/flags",
+            "/run/udev/data/b259:1",
+        ]),
+        text in table(),
+        raw: Vec<u8>,
+        is_raw: bool,
+    ) {
+        let tree = tree();
+        tree.interface(NVME, "eth0", true);
+        tree.write(path, if is_raw { raw } else { text.into_bytes() });
+        let sysroot = tree.sysroot();
+        let host = Host::read(&sysroot).unwrap();
+        let scope = Scope { session: Some("10.0.0.1".into()), ..Scope::default() };
+        let uses = Uses::read(&sysroot, &host, &scope);
+        prop_assert!(uses.storage.known().is_some());
+    }
 }
