@@ -6,5 +6,6 @@
 mod accepted;
 mod cases;
 mod common;
+mod diagnosis;
 mod golden;
 mod process;
