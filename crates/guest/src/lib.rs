@@ -6,6 +6,7 @@
 //! - [`initramfs`] builds the archive that a Linux kernel starts from;
 //! - `rundir` keeps what a run leaves behind;
 //! - `diagnosis` turns QEMU's error lines into causes and remedies.
+//! - [`overlay`] keeps the guest's writes out of the image;
 //! - [`qmp`], [`serial`] and [`process`] start QEMU and look after it;
 //! - [`launch`] is the moment between kireji and QEMU, and [`kvm`] proves that a guest can run;
 //! - [`rundir`] keeps what a run leaves behind;
@@ -19,6 +20,7 @@ pub mod diagnosis;
 pub mod kvm;
 pub mod launch;
 pub mod machine;
+pub mod overlay;
 pub mod process;
 pub mod qemu;
 pub mod qmp;

@@ -6,6 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use guest::diagnosis::{Kind, diagnose, reason};
+use guest::diagnosis::{Kind, diagnose, reason};
+use guest::overlay::{OverlayError, check_free};
 
 fn complain(arguments: &[&str]) -> String {
     let output = Command::new(crate::common::qemu())
@@ -119,12 +121,15 @@ fn an_image_in_use_is_understood() {
     std::fs::write(&image, vec![0; 1 << 20]).unwrap();
     let path = image.display();
     let node = format!("driver=raw,node-name=d,file.driver=file,file.filename={path}");
-    let _holder = Holder::start(&image, &node);
+    let holder = Holder::start(&image, &node);
     expect(
         &["-blockdev", &node, "-device", "ide-hd,drive=d,bus=ide.0"],
         Kind::Busy,
         "another process has the image open",
     );
+    assert!(matches!(check_free(&image), Err(OverlayError::Busy { .. })));
+    drop(holder);
+    check_free(&image).unwrap();
 }
 
 #[test]
