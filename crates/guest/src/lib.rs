@@ -6,10 +6,23 @@
 //! - [`initramfs`] builds the archive that a Linux kernel starts from;
 //! - `rundir` keeps what a run leaves behind;
 //! - `diagnosis` turns QEMU's error lines into causes and remedies.
+//! - [`overlay`] keeps the guest's writes out of the image;
+//! - [`qmp`], [`serial`] and [`process`] start QEMU and look after it;
+//! - [`launch`] is the moment between kireji and QEMU, and [`kvm`] proves that a guest can run;
+//! - [`rundir`] keeps what a run leaves behind;
+//! - [`diagnosis`] turns QEMU's error lines into causes and remedies.
 //!
 //! The crate must never depend on `reserve`, `lab` or the command; it prints nothing and never
-//! exits, but for `launch::exec`, which becomes QEMU.
+//! exits, but for [`launch::exec`], which becomes QEMU.
 
 pub mod initramfs;
+pub mod diagnosis;
+pub mod kvm;
+pub mod launch;
 pub mod machine;
+pub mod overlay;
+pub mod process;
 pub mod qemu;
+pub mod qmp;
+pub mod rundir;
+pub mod serial;
