@@ -9,5 +9,11 @@
 //! The crate must never depend on `reserve`, `lab` or the command; it prints nothing and never
 //! exits, but for `launch::exec`, which becomes QEMU.
 
+pub mod kvm;
+pub mod launch;
 pub mod machine;
+pub mod process;
 pub mod qemu;
+pub mod qmp;
+pub mod rundir;
+pub mod serial;
