@@ -11,5 +11,11 @@
 //! exits, but for `launch::exec`, which becomes QEMU.
 
 pub mod initramfs;
+pub mod kvm;
+pub mod launch;
 pub mod machine;
+pub mod process;
 pub mod qemu;
+pub mod qmp;
+pub mod rundir;
+pub mod serial;

@@ -149,8 +149,7 @@ impl<'a> Builder<'a> {
             Accelerator::Tcg => ("tcg", "tcg,thread=multi", Some("max")),
             Accelerator::Qtest => ("qtest", "qtest", None),
         };
-        // QEMU's list of accelerators has no qtest in it on every version, though all have it.
-        if accelerator != "qtest" && !self.qemu.accelerators.contains(accelerator) {
+        if !self.qemu.accelerators.contains(accelerator) {
             self.lacks(Need::Accelerator(accelerator), None);
         }
         if request.accelerator == Accelerator::Tcg {

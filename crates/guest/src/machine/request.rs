@@ -95,7 +95,7 @@ pub enum DiskBus {
     Usb,
 }
 
-/// What runs the guest's processors. Whether KVM works is proved elsewhere.
+/// What runs the guest's processors. Whether KVM works is proved by [`crate::kvm`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accelerator {
     /// The processor itself.

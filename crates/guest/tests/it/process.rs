@@ -1,0 +1,346 @@
+//! QEMU as a process, with guests of a few instructions.
+
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::common::{Then, capabilities, guest_disk, launch, launcher, run_directory};
+use haiku::image::Boots;
+use host::{Owner, Sysroot};
+use kireji_guest::launch::{Launch, Step, User};
+use kireji_guest::machine::{
+    Accelerator, Boot, Disk, DiskBus, Display, Forward, Machine, Network, Request, plan,
+};
+use kireji_guest::process::{Ending, Event, Outcome, Patience, Qemu, Stage, Supervision};
+use kireji_guest::qemu::{DiskFormat, Firmware};
+use kireji_guest::qmp::QmpError;
+use kireji_guest::rundir::RunDirectory;
+
+const SOON: Duration = Duration::from_secs(30);
+
+struct Fixture {
+    dir: tempfile::TempDir,
+    run: RunDirectory,
+}
+
+fn fixture() -> Fixture {
+    let dir = tempfile::tempdir().unwrap();
+    let run = run_directory(&dir.path().join("runs"));
+    Fixture { dir, run }
+}
+
+impl Fixture {
+    fn machine(&self, text: &str, then: Then, change: impl FnOnce(&mut Request)) -> Machine {
+        let file = self.dir.path().join("disk");
+        guest_disk(&file, text, then);
+        let mut request = Request {
+            name: "test".into(),
+            boot: Boot::Disk(Disk {
+                image: file.clone(),
+                file,
+                format: DiskFormat::Raw,
+                offset: 0,
+                boots: Some(Boots { bios: true, uefi: false }),
+                bus: DiskBus::Ahci,
+            }),
+            memory_mib: 64,
+            cpus: 1,
+            accelerator: Accelerator::Tcg,
+            firmware: None,
+            cards: vec![],
+            emulated: vec![],
+            display: Display::None,
+            primary_display: false,
+            network: Network::None,
+            sound: false,
+            inputs: vec![],
+            usb: vec![],
+            may_reboot: false,
+            extra: vec![],
+            directory: self.dir.path().to_owned(),
+        };
+        change(&mut request);
+        plan(&request, capabilities(), &Firmware::default()).unwrap()
+    }
+
+    fn start(&self, machine: &Machine, launch: &Launch) -> Qemu {
+        Qemu::start(machine, &launcher(), launch, &self.run, None, Instant::now()).unwrap()
+    }
+
+    fn run(&self, machine: &Machine, rules: &Supervision<'_>) -> (Outcome, Vec<Event>) {
+        let mut events = Vec::new();
+        let outcome = self
+            .start(machine, &launch())
+            .supervise(rules, &mut |event| events.push(event))
+            .unwrap();
+        (outcome, events)
+    }
+
+    fn serial(&self) -> String {
+        String::from_utf8(std::fs::read(self.run.serial_log()).unwrap()).unwrap()
+    }
+}
+
+fn how(events: &[Event]) -> Vec<&str> {
+    let how = |event: &Event| match event {
+        Event::Stopping { how, .. } => Some(*how),
+        _ => None,
+    };
+    events.iter().filter_map(how).collect()
+}
+
+#[test]
+fn a_guest_that_shuts_down_ends_the_run() {
+    let f = fixture();
+    let machine = f.machine("hello\r\n", Then::PowerOff, |_| {});
+    let (outcome, events) = f.run(&machine, &Supervision::default());
+    assert_eq!(outcome.ending, Ending::ShutDown, "{}", outcome.log);
+    assert!(outcome.status.success());
+    assert_eq!(f.serial(), "hello\r\n");
+    let stages: Vec<_> = outcome.stages.all().map(|(stage, _)| stage).collect();
+    for stage in [Stage::Spawned, Stage::Executed, Stage::Up, Stage::FirstByte, Stage::Ended] {
+        assert!(stages.contains(&stage), "{stage:?} in {stages:?}");
+    }
+    assert!(outcome.stages.at(Stage::Executed) < outcome.stages.at(Stage::Up));
+    let told = events.iter().filter(|event| matches!(event, Event::Stage { .. })).count();
+    assert_eq!(told, 5);
+    assert!(outcome.stages.at(Stage::Executed).unwrap() < Duration::from_millis(500));
+}
+
+#[test]
+fn a_reset_ends_a_run_that_may_not_reboot() {
+    let f = fixture();
+    let machine = f.machine("once\n", Then::Reset, |_| {});
+    let (outcome, _) = f.run(&machine, &Supervision::default());
+    assert_eq!(outcome.ending, Ending::Reset);
+    assert_eq!(f.serial(), "once\n");
+}
+
+#[test]
+fn a_stop_is_polite_and_a_limit_is_kept() {
+    let f = fixture();
+    let machine = f.machine("up\n", Then::Halt, |_| {});
+    let (mut asking, stop) = UnixStream::pair().unwrap();
+    asking.write_all(b"s").unwrap();
+    let rules = Supervision { stop: Some(stop.as_fd()), ..Supervision::default() };
+    let (outcome, events) = f.run(&machine, &rules);
+    assert_eq!(outcome.ending, Ending::Stopped);
+    // Asked before QEMU could take a command, so it was asked by a signal.
+    assert_eq!(how(&events), ["SIGTERM"]);
+
+    let limit = Some(Duration::from_secs(2));
+    let (outcome, events) = f.run(&machine, &Supervision { limit, ..Supervision::default() });
+    assert_eq!(outcome.ending, Ending::TimedOut);
+    assert_eq!(how(&events), ["quit"]);
+    assert!(outcome.status.success());
+}
+
+#[test]
+fn a_guest_that_ignores_its_power_button_is_ended_all_the_same() {
+    let f = fixture();
+    let machine = f.machine("up\n", Then::Halt, |_| {});
+    let patience = Patience { power_down: Some(Duration::from_millis(300)), quit: SOON };
+    let limit = Some(Duration::from_secs(1));
+    let (outcome, events) = f.run(&machine, &Supervision { limit, patience, stop: None });
+    assert_eq!(how(&events), ["power-down", "quit"]);
+    assert_eq!(outcome.ending, Ending::TimedOut);
+}
+
+#[test]
+fn a_qemu_that_does_not_react_is_killed() {
+    let f = fixture();
+    let machine = f.machine("up\n", Then::Halt, |_| {});
+    let qemu = f.start(&machine, &launch());
+    let pid = qemu.pid();
+    let control = qemu.control();
+    let freezing = thread::spawn(move || {
+        control.query_status().unwrap();
+        let status = Command::new("kill").args(["-STOP", &pid.to_string()]).status().unwrap();
+        assert!(status.success());
+        assert!(matches!(
+            control.execute("query-status", None, Duration::from_millis(100)),
+            Err(QmpError::Silent { .. })
+        ));
+    });
+    let patience = Patience { power_down: None, quit: Duration::from_millis(300) };
+    let limit = Some(Duration::from_secs(3));
+    let mut events = Vec::new();
+    let rules = Supervision { limit, patience, stop: None };
+    let outcome = qemu.supervise(&rules, &mut |event| events.push(event)).unwrap();
+    freezing.join().unwrap();
+    assert_eq!(how(&events), ["quit", "SIGTERM", "SIGKILL"]);
+    assert!(!outcome.status.success());
+}
+
+#[test]
+fn several_threads_can_speak_to_it() {
+    let f = fixture();
+    let machine = f.machine("echo\n", Then::Echo, |request| {
+        let forwards = vec![Forward { host: 0, guest: 80 }];
+        request.network = Network::User { forwards };
+        request.may_reboot = true;
+    });
+    let qemu = f.start(&machine, &launch());
+    let (control, mut line) = (qemu.control(), qemu.serial_input().unwrap());
+    let log = f.run.serial_log();
+    let speaking = thread::spawn(move || {
+        assert_eq!(control.query_status().unwrap(), "running");
+        control.inject_nmi().unwrap();
+        control.reset().unwrap_or_else(|error| panic!("{error}"));
+        let refused = control.execute("no-such-command", None, SOON).unwrap_err();
+        assert!(matches!(refused, QmpError::Refused { .. }), "{refused}");
+        drop(control.query_pci().unwrap());
+        line.write_all(b"x").unwrap();
+        let seen = || std::fs::read_to_string(&log).unwrap().contains('x');
+        let deadline = Instant::now() + SOON;
+        while !seen() && Instant::now() < deadline {
+            line.write_all(b"x").unwrap();
+            thread::sleep(Duration::from_millis(20));
+        }
+        let echoed = seen();
+        control.quit().unwrap();
+        assert!(matches!(control.query_status(), Err(QmpError::Ended)));
+        echoed
+    });
+    let mut events = Vec::new();
+    let outcome = qemu.supervise(&Supervision::default(), &mut |event| events.push(event)).unwrap();
+    assert!(speaking.join().unwrap(), "the guest echoed: {}", f.serial());
+    assert_eq!(outcome.ending, Ending::Closed);
+    let mut guests: Vec<u16> = Vec::new();
+    for event in &events {
+        if let Event::Forward { host, guest } = event {
+            assert_ne!(*host, 0);
+            guests.push(*guest);
+        }
+    }
+    guests.sort_unstable();
+    assert_eq!(guests, [22, 80]);
+}
+
+#[test]
+fn a_qemu_that_refuses_its_arguments_says_so_in_its_log() {
+    let f = fixture();
+    let extra = vec!["-device".into(), "no-such-device".into()];
+    let machine = f.machine("", Then::Halt, |request| request.extra = extra);
+    let (outcome, _) = f.run(&machine, &Supervision::default());
+    assert_eq!(outcome.ending, Ending::NotStarted);
+    assert!(outcome.log.contains("'no-such-device' is not a valid device model name"));
+    assert_eq!(outcome.status.code(), Some(1));
+}
+
+#[test]
+fn what_the_launcher_cannot_do_is_named() {
+    let f = fixture();
+    let mut machine = f.machine("", Then::Halt, |_| {});
+    let fails = |machine: &Machine, launch: &Launch| {
+        let outcome = f.start(machine, launch).supervise(&Supervision::default(), &mut |_| {});
+        match outcome.unwrap().ending {
+            Ending::NotLaunched(failure) => failure,
+            other => panic!("{other:?}"),
+        }
+    };
+    let orphan = Launch { parent: 1, ..launch() };
+    assert_eq!(
+        fails(&machine, &orphan).to_string(),
+        "cannot tie QEMU's life to its parent's: the parent has ended"
+    );
+    let closed = Launch { open: vec![("/nonexistent".into(), 20)], ..launch() };
+    let failure = fails(&machine, &closed);
+    assert_eq!((failure.step, failure.errno), (Step::Open("/nonexistent".into()), Some(2)));
+    machine.executable = "/nonexistent/qemu".into();
+    let failure = fails(&machine, &launch());
+    assert_eq!(failure.step, Step::Execute("/nonexistent/qemu".into()));
+}
+
+/// Starts a program in QEMU's place and returns what it wrote to the serial line.
+fn instead_of_qemu(program: &str, arguments: &[&str], launch: &Launch) -> String {
+    let f = fixture();
+    let mut machine = f.machine("", Then::Halt, |_| {});
+    machine.executable = program.into();
+    machine.arguments = arguments.iter().map(Into::into).collect();
+    let outcome =
+        f.start(&machine, launch).supervise(&Supervision::default(), &mut |_| {}).unwrap();
+    assert_eq!(outcome.ending, Ending::NotStarted, "{}", outcome.log);
+    f.serial()
+}
+
+#[test]
+fn descriptors_environment_and_limits_reach_the_program() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("device");
+    std::fs::write(&file, "content").unwrap();
+    let launch = Launch {
+        open: vec![(file.clone(), 20), (file, 21)],
+        environment: [("KIREJI_TEST".to_owned(), "value".to_owned())].into(),
+        locked_memory: Some(65536),
+        ..launch()
+    };
+    assert_eq!(instead_of_qemu("cat", &["/proc/self/fd/21"], &launch), "content");
+    let environment = instead_of_qemu("env", &[], &launch);
+    assert!(environment.lines().any(|line| line == "KIREJI_TEST=value"));
+    let limits = instead_of_qemu("cat", &["/proc/self/limits"], &launch);
+    let line = limits.lines().find(|line| line.starts_with("Max locked memory")).unwrap();
+    let soft = line.split_whitespace().nth(3).unwrap();
+    assert!(soft == "unlimited" || soft.parse::<u64>().unwrap() >= 65536, "{line}");
+}
+
+#[test]
+fn root_is_given_up_for_good() {
+    if !rustix::process::geteuid().is_root() {
+        // Only root can be given up; the launcher's other steps are tested without it.
+        return;
+    }
+    let user = Some(User { uid: 1234, gid: 5678, groups: vec![5678, 91] });
+    let status = instead_of_qemu("cat", &["/proc/self/status"], &Launch { user, ..launch() });
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(field("Uid:"), "1234 1234 1234 1234");
+    assert_eq!(field("Gid:"), "5678 5678 5678 5678");
+    assert_eq!(field("Groups:"), "91 5678");
+    assert_eq!(field("CapEff:"), "0000000000000000");
+}
+
+/// A process that starts QEMU's launcher and is then killed.
+#[test]
+fn qemu_does_not_outlive_its_parent() {
+    let user =
+        rustix::process::geteuid().is_root().then(|| User { uid: 1234, gid: 5678, groups: vec![] });
+    for user in [None, user] {
+        let mut parent = Command::new(env!("CARGO_BIN_EXE_test-launcher"))
+            .args(["start", "--"])
+            .arg(serde_json::to_string(&user).unwrap())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let mut out = parent.stdout.take().unwrap();
+        while !line.ends_with('\n') {
+            let mut byte = [0];
+            assert_eq!(out.read(&mut byte).unwrap(), 1);
+            line.push(char::from(byte[0]));
+        }
+        let pid = line.trim().parse().unwrap();
+        let host = Sysroot::host().unwrap();
+        let child = Owner::of(&host, pid).unwrap();
+        // It must have passed the point at which it asked to follow its parent.
+        let comm = Path::new("/proc").join(pid.to_string()).join("comm");
+        let deadline = Instant::now() + SOON;
+        while std::fs::read_to_string(&comm).unwrap().trim() != "sleep" {
+            assert!(Instant::now() < deadline);
+            thread::sleep(Duration::from_millis(5));
+        }
+        assert!(!child.is_gone(&host).unwrap());
+        parent.kill().unwrap();
+        parent.wait().unwrap();
+        while !child.is_gone(&host).unwrap() {
+            assert!(Instant::now() < deadline, "the child lives on");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
