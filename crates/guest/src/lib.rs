@@ -2,11 +2,8 @@
 //!
 //! - [`qemu`] asks the binary what it can do and finds firmware;
 //! - [`machine`] turns a request into an exact command line: a pure function;
-//! - `qmp`, `serial` and `process` start QEMU and look after it;
-//! - [`initramfs`] builds the archive that a Linux kernel starts from;
-//! - `rundir` keeps what a run leaves behind;
-//! - `diagnosis` turns QEMU's error lines into causes and remedies.
 //! - [`overlay`] keeps the guest's writes out of the image;
+//! - [`initramfs`] builds the archive that a Linux kernel starts from;
 //! - [`qmp`], [`serial`] and [`process`] start QEMU and look after it;
 //! - [`launch`] is the moment between kireji and QEMU, and [`kvm`] proves that a guest can run;
 //! - [`rundir`] keeps what a run leaves behind;
@@ -15,8 +12,8 @@
 //! The crate must never depend on `reserve`, `lab` or the command; it prints nothing and never
 //! exits, but for [`launch::exec`], which becomes QEMU.
 
-pub mod initramfs;
 pub mod diagnosis;
+pub mod initramfs;
 pub mod kvm;
 pub mod launch;
 pub mod machine;
