@@ -6,7 +6,6 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use guest::diagnosis::{Kind, diagnose, reason};
-use guest::diagnosis::{Kind, diagnose, reason};
 use guest::overlay::{OverlayError, check_free};
 
 fn complain(arguments: &[&str]) -> String {
