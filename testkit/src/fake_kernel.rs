@@ -116,6 +116,8 @@ impl FakeKernel {
             let shown = if set.is_empty() { "(null)" } else { set };
             self.tree
                 .write(&format!("{}{OVERRIDE}", self.tree.device(address)), format!("{shown}\n"));
+        } else if path.ends_with("/reset_method") {
+            self.tree.write(&format!("{}/reset_method", self.tree.device(address)), value);
         } else if path.ends_with(UNBIND) {
             if self.driver_of(address).is_none() {
                 return Err(rustix::io::Errno::NOENT.raw_os_error());

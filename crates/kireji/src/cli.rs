@@ -42,6 +42,12 @@ pub enum Command {
     Recover(command::recover::Args),
     /// Prove that a card can be driven through VFIO, without a guest
     Selftest(command::selftest::Args),
+    /// Run a guest with the card
+    Run(command::run::Args),
+    /// List the runs
+    Runs(command::runs::Args),
+    /// Show the log of a run
+    Log(command::runs::LogArgs),
     /// Explain a code
     Explain(command::explain::Args),
     /// Work in a virtual machine with an IOMMU and cards

@@ -5,8 +5,11 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use guest::launch::User;
 use host::{Clock, Runner, Sysroot, SystemRunner};
 use vfio::take::{HelperWriter, SysfsWriter};
+
+use crate::user;
 
 /// How long one write to sysfs may take. NVMe and network drivers need seconds to quiesce a busy
 /// device; what takes longer than this is stuck.
@@ -49,8 +52,8 @@ pub struct Vars {
     pub program: PathBuf,
     /// Its arguments, likewise.
     pub args: Vec<OsString>,
-    /// User and group that called sudo (`SUDO_UID`, `SUDO_GID`).
-    pub sudo: Option<(u32, u32)>,
+    /// The user who called sudo (`SUDO_UID`, `SUDO_GID`), to whom runs belong.
+    pub user: Option<User>,
     /// The SSH session, if kireji was started from one (`SSH_CONNECTION`).
     pub ssh_connection: Option<String>,
     /// `$XDG_STATE_HOME/kireji`.
@@ -63,24 +66,38 @@ pub struct Vars {
 
 impl Vars {
     /// Reads the environment of this process.
-    pub fn from_environment() -> Self {
+    pub fn from_environment(host: &Sysroot) -> Self {
         let var = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         let text = |name| var(name).and_then(|value| value.into_string().ok());
-        let home = var("HOME").map_or_else(|| PathBuf::from("/root"), PathBuf::from);
+        let number = |name| text(name).and_then(|text| text.parse().ok());
+        let is_root = rustix::process::geteuid().is_root();
+        let sudo =
+            number("SUDO_UID").zip(number("SUDO_GID")).filter(|(uid, _)| is_root && *uid != 0);
+        let (user, users_home) = match sudo {
+            Some((uid, gid)) => {
+                let (user, home) = user::of_sudo(host, uid, gid);
+                (Some(user), home)
+            }
+            None => (None, None),
+        };
+        // Under sudo, HOME and the XDG variables may be root's or the user's, as sudo is set up.
+        let is_sudo = users_home.is_some();
+        let home = users_home.or_else(|| var("HOME").map(PathBuf::from));
+        let home = home.unwrap_or_else(|| PathBuf::from("/root"));
         let dir = |name, default: &str| {
             // The specification says to ignore a relative path.
             var(name)
+                .filter(|_| !is_sudo)
                 .map(PathBuf::from)
                 .filter(|path| path.is_absolute())
                 .unwrap_or_else(|| home.join(default))
                 .join("kireji")
         };
-        let number = |name| text(name).and_then(|text| text.parse().ok());
         Self {
-            is_root: rustix::process::geteuid().is_root(),
+            is_root,
             program: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("kireji")),
             args: std::env::args_os().skip(1).collect(),
-            sudo: number("SUDO_UID").zip(number("SUDO_GID")),
+            user,
             ssh_connection: text("SSH_CONNECTION"),
             state: dir("XDG_STATE_HOME", ".local/state"),
             cache: dir("XDG_CACHE_HOME", ".cache"),

@@ -12,6 +12,7 @@ mod error;
 mod exit;
 mod signals;
 mod table;
+mod user;
 
 use std::process::ExitCode;
 
@@ -45,7 +46,7 @@ pub fn main() -> ExitCode {
         runner: &host::SystemRunner,
         writer: &writer,
         clock: &host::SystemClock,
-        vars: Vars::from_environment(),
+        vars: Vars::from_environment(&host),
         out: &mut anstream::stdout(),
         err: &mut anstream::stderr(),
         width: context::terminal_width(),

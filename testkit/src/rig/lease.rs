@@ -34,6 +34,7 @@ pub(super) fn comes_back(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
         let taken = Binding {
             driver: Some(VFIO_PCI.to_owned()),
             driver_override: Some(VFIO_PCI.to_owned()),
+            resets: rig.binding(*address)?.resets,
         };
         rig.same("its binding", rig.binding(*address)?, taken)?;
         let again = rig.expect(&format!("take {address}"), 12)?;

@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use crate::cases::Case;
 use crate::common::Then;
-use host::Sysroot;
 use guest::machine::{Accelerator, Boot, Display, Machine, Network, plan};
 use guest::process::Supervision;
 use guest::qemu::{DiskFormat, Firmware};
+use host::Sysroot;
 
 /// How long the firmware may take to number the buses.
 const LIMIT: Duration = Duration::from_secs(120);

@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use haiku::image::Boots;
 use guest::machine::{
     Accelerator, Boot, Card, Disk, DiskBus, Display, Emulated, FirmwareKind, Forward, Function,
     Network, Request, Rom, RomFile, UsbDevice,
 };
 use guest::qemu::{Capabilities, DiskFormat, Firmware, Uefi};
+use haiku::image::Boots;
 use pci::Class;
 
 /// A request with the QEMU and the firmware of its host.

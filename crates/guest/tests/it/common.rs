@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use host::{Owner, Sysroot, SystemRunner};
 use guest::launch::Launch;
 use guest::machine::{Machine, NewFile};
 use guest::process::{Launcher, Qemu};
 use guest::qemu::{Capabilities, locate, probe};
 use guest::rundir::{Meta, RunDirectory};
+use host::{Owner, Sysroot, SystemRunner};
 
 /// The QEMU in `KIREJI_QEMU`, or the one in `PATH`; without one a test fails.
 pub fn qemu() -> PathBuf {

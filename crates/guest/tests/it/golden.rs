@@ -5,9 +5,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use crate::cases::{card, debian, disk, function, newer, ovmf, plain};
-use guest::machine::{
-    Boot, Display, Emulated, FirmwareKind, Machine, PlanError, Request, plan,
-};
+use guest::machine::{Boot, Display, Emulated, FirmwareKind, Machine, PlanError, Request, plan};
 use guest::qemu::{Capabilities, Firmware, Part};
 
 const RUN: &str = "/run/kireji";

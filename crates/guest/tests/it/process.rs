@@ -9,8 +9,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::{Then, capabilities, guest_disk, launch, launcher, run_directory};
-use haiku::image::Boots;
-use host::{Owner, Sysroot};
 use guest::launch::{Launch, Step, User};
 use guest::machine::{
     Accelerator, Boot, Disk, DiskBus, Display, Forward, Machine, Network, Request, plan,
@@ -19,6 +17,8 @@ use guest::process::{Ending, Event, Outcome, Patience, Qemu, Stage, Supervision}
 use guest::qemu::{DiskFormat, Firmware};
 use guest::qmp::QmpError;
 use guest::rundir::RunDirectory;
+use haiku::image::Boots;
+use host::{Owner, Sysroot};
 
 const SOON: Duration = Duration::from_secs(30);
 

@@ -1,6 +1,9 @@
 //! What kireji starts of itself.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
+
+use guest::launch::Launch;
 
 use clap::Subcommand;
 
@@ -22,6 +25,14 @@ enum What {
         /// The value
         value: String,
     },
+    /// Become QEMU, tied to the life of the process that started this one
+    Launch {
+        /// What to do first
+        launch: String,
+        /// QEMU and its arguments
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
 }
 
 /// Does one piece of work for the process that started this one.
@@ -37,5 +48,11 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
                 Ok(Exit::No)
             }
         },
+        What::Launch { launch, command } => {
+            let launch = Launch::from_argument(launch)?;
+            let (program, arguments) = command.split_first().unwrap_or_else(|| unreachable!());
+            let failure = guest::launch::exec(&launch, program, arguments);
+            Err(CommandError::from_source(Exit::Internal, failure))
+        }
     }
 }

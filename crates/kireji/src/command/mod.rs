@@ -10,6 +10,8 @@ pub mod list;
 mod outcome;
 pub mod recover;
 mod refuse;
+pub mod run;
+pub mod runs;
 pub mod selftest;
 pub mod show;
 pub mod status;
@@ -32,6 +34,9 @@ pub fn run(cli: Cli, context: &mut Context<'_>) -> Result<Code, CommandError> {
         Command::Status(args) => status::run(&args, context)?,
         Command::Selftest(args) => selftest::run(&args, context)?,
         Command::Explain(args) => explain::run(&args, context)?,
+        Command::Run(args) => run::run(&args, context)?,
+        Command::Runs(args) => runs::run(&args, context)?,
+        Command::Log(args) => runs::log(&args, context)?,
         Command::Recover(args) => recover::run(&args, context)?,
         // A rig passes the code of the inner command on.
         Command::Lab(args) => return lab::run(&args, context),

@@ -38,7 +38,9 @@ pub(super) fn take_error(error: TakeError) -> CommandError {
     match error {
         TakeError::Lease(error) => lease_error(error),
         TakeError::Taken { address, state } => taken(address, &state),
-        TakeError::Nothing => CommandError::from_source(Exit::Usage, error),
+        TakeError::Nothing | TakeError::NoSuchReset { .. } => {
+            CommandError::from_source(Exit::Usage, error)
+        }
         TakeError::Read(error) => error.into(),
         TakeError::NotBound { .. } => CommandError::from_source(Exit::HostCannot, error)
             .code("E-NOT-BOUND")

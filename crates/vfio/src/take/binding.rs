@@ -15,6 +15,9 @@ pub struct Binding {
     /// The only driver that may bind it, if one is set.
     #[serde(rename = "override")]
     pub driver_override: Option<String>,
+    /// The ways in which the kernel may reset it, where it says (`reset_method`).
+    #[serde(default)]
+    pub resets: Option<String>,
 }
 
 impl Binding {
@@ -30,6 +33,7 @@ impl Binding {
             // An unset override reads as the C library's null string
             // (drivers/pci/pci-sysfs.c, driver_override_show).
             driver_override: Some(set).filter(|set| !set.is_empty() && set != "(null)"),
+            resets: host.optional_text(format!("{path}/reset_method"))?,
         })
     }
 

@@ -40,6 +40,12 @@ pub enum TakeError {
         /// The driver that it had after the probe.
         got: Option<String>,
     },
+    /// The kernel has no such reset for any function of the card.
+    #[error("the kernel has no reset `{method}` for this card")]
+    NoSuchReset {
+        /// The name of the reset.
+        method: String,
+    },
     /// A step failed; rolled back.
     #[error("cannot take {address}")]
     Step {
@@ -167,6 +173,30 @@ impl<'a> Keeper<'a> {
                 TakeError::NotRolledBack { address, failure, source }
             }
         }
+    }
+
+    /// Lets the kernel reset the functions of a lease in this way only, or in none where `method`
+    /// is empty, until they are given back. Functions without the method are left alone.
+    ///
+    /// # Errors
+    /// No function has the method, or the kernel refused.
+    pub fn limit_resets(&self, held: &Held, method: &str) -> Result<(), TakeError> {
+        let leases = Leases::new(self.host);
+        let _lock = leases.lock()?;
+        let mut journal = Journal::reopen(&held.path).map_err(LeaseError::from)?;
+        let mut hand = Hand { host: self.host, writer: self.writer, journal: &mut journal };
+        let has = |binding: &Binding| {
+            let methods = binding.resets.as_deref().unwrap_or_default();
+            methods.split_whitespace().any(|one| one == method || method.is_empty())
+        };
+        let mut any = method.is_empty();
+        for (address, _) in held.lease.before.iter().filter(|(_, binding)| has(binding)) {
+            let address = *address;
+            hand.set_resets(address, method)
+                .map_err(|source| TakeError::Step { address, source })?;
+            any = true;
+        }
+        if any { Ok(()) } else { Err(TakeError::NoSuchReset { method: method.to_owned() }) }
     }
 
     /// Gives the functions of a lease back to their former drivers.

@@ -57,6 +57,8 @@ impl Lease {
 pub(super) enum Step {
     /// Setting a driver override; `None` clears it.
     Override(Address, Option<String>),
+    /// Setting the ways in which the kernel may reset it.
+    Resets(Address, String),
     /// Unbinding from a driver.
     Unbind(Address, String),
     /// Letting drivers probe.
@@ -220,7 +222,7 @@ impl<'a> Leases<'a> {
                 Step::Unwell(reason) => resting = Some(State::Unwell { reason: reason.clone() }),
                 Step::Returning(by) => (owner, resting) = (by, None),
                 Step::Hung(pid) => hung = Some(*pid),
-                Step::Override(..) | Step::Unbind(..) | Step::Probe(_) => {}
+                Step::Override(..) | Step::Resets(..) | Step::Unbind(..) | Step::Probe(_) => {}
             }
         }
         let state = match (hung, resting) {

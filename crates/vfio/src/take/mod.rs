@@ -10,6 +10,7 @@ mod binding;
 mod health;
 mod keeper;
 mod lease;
+mod node;
 mod restore;
 mod writer;
 
@@ -17,5 +18,6 @@ pub use binding::{Binding, VFIO_PCI};
 pub use health::{Unwell, unwell};
 pub use keeper::{Keeper, TakeError};
 pub use lease::{Held, Lease, LeaseError, Purpose, State};
+pub use node::{HandOverError, hand_over};
 pub use restore::{RestoreError, Restored};
 pub use writer::{DirectWriter, HelperWriter, SysfsWriter, WriteFailure, run_helper};

@@ -63,6 +63,15 @@ impl Hand<'_> {
         self.step(Step::Override(address, driver.map(str::to_owned)), &path, &line)
     }
 
+    pub(super) fn set_resets(
+        &mut self,
+        address: Address,
+        methods: &str,
+    ) -> Result<(), RestoreError> {
+        let path = format!("{}/reset_method", Function::path(address));
+        self.step(Step::Resets(address, methods.to_owned()), &path, &format!("{methods}\n"))
+    }
+
     pub(super) fn unbind(&mut self, address: Address, driver: &str) -> Result<(), RestoreError> {
         let path = format!("{}/driver/unbind", Function::path(address));
         self.step(Step::Unbind(address, driver.to_owned()), &path, &address.to_string())
@@ -115,6 +124,9 @@ impl Hand<'_> {
             self.rebind(address, &now, before)?;
         }
         self.set_override(address, before.driver_override.as_deref())?;
+        if let (Some(before), true) = (&before.resets, before.resets != now.resets) {
+            self.set_resets(address, before)?;
+        }
         Ok(Restored::Back(address, before.clone()))
     }
 

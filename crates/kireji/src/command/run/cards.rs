@@ -1,0 +1,201 @@
+//! The cards of a run: chosen before anything is changed, taken, and given back at the end.
+
+use std::collections::BTreeMap;
+
+use guest::launch::User;
+use guest::machine::{Card, Function as Passed, Rom, RomFile};
+use pci::{Address, Function, Host, Region, RegionKind};
+use vfio::take::{Held, Keeper, Purpose};
+
+use crate::command::{outcome, recover, refuse, take};
+use crate::{CommandError, Context, Exit};
+
+use super::inhibit::Inhibitor;
+use super::{Args, Reset};
+
+/// The cards that a guest gets.
+#[derive(Debug, Default)]
+pub(super) struct Cards {
+    /// As QEMU is told of them.
+    pub(super) cards: Vec<Card>,
+    functions: Vec<Address>,
+    /// Whether vfio-pci has not got all of them yet.
+    to_take: bool,
+}
+
+/// Cards that are to be given back.
+#[must_use = "the cards must be given back"]
+pub(super) struct Taken {
+    held: Option<Held>,
+    _inhibitor: Option<Inhibitor>,
+}
+
+/// Chooses the functions of the cards that were named, if nothing forbids giving them away.
+pub(super) fn select(args: &Args, context: &mut Context<'_>) -> Result<Cards, CommandError> {
+    if args.device.is_empty() {
+        return Ok(Cards::default());
+    }
+    if !args.dry_run && context.vars.is_root {
+        recover::first(context)?;
+    }
+    let host = Host::read(context.host)?;
+    let functions = refuse::check(context, &host, &args.device, &args.allowed)?;
+    let is_ready = |address: &Address| {
+        host.function(*address)
+            .is_some_and(|function| function.driver.as_deref() == Some("vfio-pci"))
+    };
+    let to_take = !functions.iter().all(is_ready);
+    if to_take && !args.dry_run {
+        crate::command::need_root(context)?;
+    }
+    let mut cards: BTreeMap<Address, Vec<Address>> = BTreeMap::new();
+    for address in &functions {
+        let card = host.card(*address);
+        let name = card.known().map_or(*address, |card| card.address());
+        cards.entry(name).or_default().push(*address);
+    }
+    let cards = cards
+        .into_values()
+        .map(|functions| card(args, context, &host, &functions))
+        .collect::<Result<_, _>>()?;
+    Ok(Cards { cards, functions, to_take })
+}
+
+fn card(
+    args: &Args,
+    context: &Context<'_>,
+    host: &Host,
+    functions: &[Address],
+) -> Result<Card, CommandError> {
+    let mut passed = Vec::new();
+    let mut express = false;
+    for function in functions.iter().filter_map(|address| host.function(*address)) {
+        express |= is_express(context, host, function)?;
+        let regions = Region::read_all(context.host, function.address)?;
+        let has_rom = regions.iter().any(|region| region.kind == RegionKind::Rom);
+        // A ROM file is for the function that has a ROM of its own, or else for the first.
+        let takes_file = has_rom || passed.is_empty();
+        passed.push(Passed {
+            address: function.address,
+            class: function.class,
+            rom: if has_rom { Rom::Unmeasured } else { Rom::Absent },
+            rom_file: args.romfile.clone().filter(|_| takes_file).map(RomFile::File),
+            character_device: None,
+        });
+    }
+    Ok(Card { functions: passed, express })
+}
+
+/// Whether a function is one of PCI Express: it has the capability, or sits below a port.
+fn is_express(
+    context: &Context<'_>,
+    host: &Host,
+    function: &Function,
+) -> Result<bool, CommandError> {
+    if host.is_below_port(function.address).known() == Some(&true) {
+        return Ok(true);
+    }
+    let config = function.config(context.host)?;
+    Ok(config.is_some_and(|config| config.express().is_some()))
+}
+
+impl Cards {
+    /// Takes the cards, unless vfio-pci has them already.
+    pub(super) fn take(
+        &mut self,
+        args: &Args,
+        context: &mut Context<'_>,
+        user: Option<&User>,
+    ) -> Result<Taken, CommandError> {
+        if self.functions.is_empty() {
+            return Ok(Taken { held: None, _inhibitor: None });
+        }
+        let mut taken = Taken { held: None, _inhibitor: Inhibitor::start() };
+        let keeper = Keeper::new(context.host, context.writer);
+        if self.to_take {
+            take::load_vfio(context)?;
+            let held = keeper.take(&self.functions, Purpose::Run).map_err(outcome::take_error)?;
+            taken.held = Some(held);
+        } else if args.reset.is_some() {
+            let message = "`--reset` needs a card that this run takes itself";
+            return Err(CommandError::new(Exit::Usage, message));
+        }
+        let prepared = self.prepare(args, context, user, taken.held.as_ref());
+        match prepared {
+            Ok(()) => Ok(taken),
+            Err(error) => {
+                taken.give_back(Err(error), context).map(|_| Taken { held: None, _inhibitor: None })
+            }
+        }
+    }
+
+    /// Makes taken cards ready for QEMU: the way they may be reset, and who may open them.
+    fn prepare(
+        &mut self,
+        args: &Args,
+        context: &Context<'_>,
+        user: Option<&User>,
+        held: Option<&Held>,
+    ) -> Result<(), CommandError> {
+        let keeper = Keeper::new(context.host, context.writer);
+        if let (Some(held), Some(reset)) = (held, args.reset) {
+            let method = match reset {
+                Reset::Flr => "flr",
+                Reset::Pm => "pm",
+                Reset::Bus => "bus",
+                Reset::None => "",
+            };
+            keeper.limit_resets(held, method).map_err(|error| {
+                outcome::take_error(error)
+                    .hint("`kireji show` lists the resets that the kernel has")
+            })?;
+        }
+        // With the group interface, a kernel has /dev/vfio/vfio; without it, each function has a
+        // character device of its own.
+        let by_group = context.host.exists("/dev/vfio/vfio");
+        for function in self.cards.iter_mut().flat_map(|card| &mut card.functions) {
+            let path = format!("{}/vfio-dev", Function::path(function.address));
+            let names = context.host.optional_names(path)?;
+            if let (false, Some(name)) = (by_group, names.first()) {
+                function.character_device = Some(format!("/dev/vfio/devices/{name}").into());
+            }
+        }
+        if let Some(user) = user {
+            for address in &self.functions {
+                vfio::take::hand_over(context.host, *address, user.uid, user.gid)
+                    .map_err(|error| CommandError::from_source(Exit::HostCannot, error))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Taken {
+    /// Gives the cards back, whatever became of the run.
+    pub(super) fn give_back(
+        self,
+        ended: Result<Exit, CommandError>,
+        context: &mut Context<'_>,
+    ) -> Result<Exit, CommandError> {
+        let Some(held) = &self.held else { return ended };
+        let keeper = Keeper::new(context.host, context.writer);
+        let restored = match keeper.give_back(held, &[]) {
+            Ok(restored) => restored,
+            Err(error) => {
+                let error =
+                    outcome::take_error(error).hint("the lease stays: `kireji return` tries again");
+                if let Err(first) = ended {
+                    first.report(context.err);
+                }
+                return Err(error);
+            }
+        };
+        for one in &restored {
+            writeln!(context.err, "{}", outcome::restored_in_words(one))?;
+        }
+        match outcome::restored_exit(&restored) {
+            Exit::Done => ended,
+            fault => ended.and(Ok(fault)),
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! `kireji run`: a guest with the real card, from the plan to the card's return.
+
+mod cards;
+mod image;
+mod inhibit;
+mod request;
+mod session;
+mod verdict;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use guest::machine::{Forward, Machine, UsbDevice};
+use guest::qemu::{Cache, Capabilities, Firmware, QemuError};
+use pci::Named;
+
+use crate::{CommandError, Context, Exit};
+
+use super::refuse::Allowed;
+
+pub(super) use session::run_error;
+
+/// Arguments of `run`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Haiku's image: anyboot, raw, qcow2 or VMDK. It is never written, but for `--persist`
+    #[arg(value_parser = absolute)]
+    image: PathBuf,
+    /// Pass a card of this host (can be repeated)
+    #[arg(long, value_name = "ADDRESS", help_heading = "Cards")]
+    device: Vec<Named>,
+    /// Give the guest a device of QEMU's own, such as edu, e1000e or nvme, in a card's place (can
+    /// be repeated)
+    #[arg(long, value_name = "MODEL[,PROPERTY=VALUE]", value_parser = emulated, help_heading = "Cards")]
+    emulate: Vec<guest::machine::Emulated>,
+    /// Show the guest this option ROM rather than the card's own
+    #[arg(long, value_name = "FILE", value_parser = absolute, help_heading = "Cards")]
+    romfile: Option<PathBuf>,
+    /// How the card may be reset, where the kernel has several ways
+    #[arg(long, value_name = "METHOD", help_heading = "Cards")]
+    reset: Option<Reset>,
+    #[command(flatten)]
+    allowed: Allowed,
+    /// Keep what the guest writes under this name, for later runs of the same image
+    #[arg(long, value_name = "NAME", conflicts_with = "persist", help_heading = "Disk")]
+    state: Option<String>,
+    /// Let the guest write the image itself
+    #[arg(long, help_heading = "Disk")]
+    persist: bool,
+    /// What the disk is attached to
+    #[arg(long, default_value = "ahci", value_name = "BUS", help_heading = "Disk")]
+    disk_bus: Bus,
+    /// Memory in MiB
+    #[arg(long, default_value_t = 2048, value_name = "MIB", help_heading = "Machine")]
+    memory: u64,
+    /// Number of processors
+    #[arg(long, default_value_t = 2, value_name = "NUMBER", help_heading = "Machine")]
+    cpus: u16,
+    /// What runs the guest's processors; `auto` proves whether KVM works
+    #[arg(long, default_value = "auto", value_name = "WHICH", help_heading = "Machine")]
+    accel: Accel,
+    /// Firmware, whatever image and card suggest
+    #[arg(long, value_name = "KIND", help_heading = "Machine")]
+    firmware: Option<FirmwareChoice>,
+    /// The guest's network
+    #[arg(long, value_name = "KIND", help_heading = "Machine")]
+    net: Option<Net>,
+    /// Lead a port of this host's loopback interface to one of the guest (can be repeated)
+    #[arg(long, value_name = "HOST:GUEST", value_parser = forward, help_heading = "Machine")]
+    forward: Vec<Forward>,
+    /// Where the emulated screen is shown: `none`, `auto`, or a back end of QEMU's
+    #[arg(long, default_value = "auto", value_name = "WHERE", help_heading = "Screen and input")]
+    display: String,
+    /// Make the passed display card the guest's only screen
+    #[arg(long, help_heading = "Screen and input")]
+    primary_display: bool,
+    /// Give the guest an emulated sound card
+    #[arg(long, help_heading = "Screen and input")]
+    sound: bool,
+    /// Lend the guest an input device, `/dev/input/event…`; both Ctrl keys switch it (can be
+    /// repeated)
+    #[arg(long, value_name = "DEVICE", help_heading = "Screen and input")]
+    input: Vec<PathBuf>,
+    /// Pass a USB device of this host (can be repeated)
+    #[arg(long, value_name = "VENDOR:PRODUCT", value_parser = usb, help_heading = "Screen and input")]
+    usb: Vec<UsbDevice>,
+    /// End the run after this time
+    #[arg(long, value_name = "SECONDS", help_heading = "Run")]
+    timeout: Option<u64>,
+    /// Do not show the serial line
+    #[arg(long, help_heading = "Run")]
+    quiet: bool,
+    /// Print events as JSON lines rather than the serial line
+    #[arg(long, help_heading = "Run")]
+    json: bool,
+    /// Print QEMU's command line, one argument a line, and do nothing
+    #[arg(long, help_heading = "Run")]
+    dry_run: bool,
+    /// The QEMU to use
+    #[arg(long, value_name = "FILE", help_heading = "Run")]
+    qemu: Option<PathBuf>,
+    /// Take what QEMU can do from this file rather than ask it
+    #[arg(long, value_name = "FILE", hide = true)]
+    qemu_caps: Option<PathBuf>,
+    /// Hand an argument to QEMU as it is (can be repeated)
+    #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true, help_heading = "Run")]
+    extra_qemu_arg: Vec<OsString>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Reset {
+    /// A function-level reset
+    Flr,
+    /// Through the power state D3
+    Pm,
+    /// Of the bus behind the port
+    Bus,
+    /// Not at all
+    None,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Bus {
+    /// The machine's AHCI controller
+    Ahci,
+    /// An NVMe controller
+    Nvme,
+    /// A USB stick
+    Usb,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Accel {
+    /// KVM where it works, translation elsewhere
+    Auto,
+    /// The processor itself
+    Kvm,
+    /// Translation
+    Tcg,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum FirmwareChoice {
+    /// A PC BIOS
+    Bios,
+    /// UEFI
+    Uefi,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Net {
+    /// A private network with this host as its gateway
+    User,
+    /// None
+    None,
+}
+
+fn absolute(path: &str) -> Result<PathBuf, String> {
+    std::path::absolute(path).map_err(|error| error.to_string())
+}
+
+fn forward(text: &str) -> Result<Forward, String> {
+    let ports = text.split_once(':').and_then(|(host, guest)| {
+        Some(Forward { host: host.parse().ok()?, guest: guest.parse().ok()? })
+    });
+    ports.ok_or_else(|| "HOST:GUEST takes two port numbers, such as 2222:22".to_owned())
+}
+
+fn usb(text: &str) -> Result<UsbDevice, String> {
+    let hex = |text| u16::from_str_radix(text, 16).ok();
+    let ids = text.split_once(':').and_then(|(vendor, product)| {
+        Some(UsbDevice { vendor: hex(vendor)?, product: hex(product)? })
+    });
+    ids.ok_or_else(|| "VENDOR:PRODUCT takes two hexadecimal ids, such as 046d:c31c".to_owned())
+}
+
+fn emulated(text: &str) -> Result<guest::machine::Emulated, String> {
+    let mut parts = text.split(',');
+    let model = parts.next().filter(|model| !model.is_empty()).ok_or("a model is missing")?;
+    let property = |part: &str| {
+        let (name, value) = part.split_once('=').ok_or(format!("`{part}` is no PROPERTY=VALUE"))?;
+        Ok::<_, String>((name.to_owned(), value.to_owned()))
+    };
+    let properties = parts.map(property).collect::<Result<_, _>>()?;
+    Ok(guest::machine::Emulated { model: model.to_owned(), properties })
+}
+
+/// Runs the guest.
+///
+/// # Errors
+/// Something is missing, would be lost, or failed; the card is back then, or the error says not.
+pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
+    let requested = Instant::now();
+    let image = image::read(&args.image)?;
+    let (qemu, cache) = qemu(args, context)?;
+    let firmware = Firmware::find(context.host)?;
+    let mut cards = cards::select(args, context)?;
+    let user = context.vars.user.clone();
+    let accelerator = request::accelerator(args, context, &cache, &qemu)?;
+    let remedy = qemu_remedy(context);
+    let plan = |directory: &Path, disk, cards: &cards::Cards| {
+        let request = request::request(args, directory, disk, cards, accelerator)?;
+        guest::machine::plan(&request, &qemu, &firmware).map_err(|error| {
+            let error = CommandError::from_source(request::exit(&error), error);
+            match &remedy {
+                Some(remedy) if error.exit() == Exit::Qemu => error.hint(remedy),
+                _ => error,
+            }
+        })
+    };
+    let dry = context.vars.state.join("runs/DRY-RUN");
+    let disk = image::disk_of_dry_run(args, &image, &dry);
+    // Everything that can be wrong with the request is found before anything is changed.
+    let machine = plan(&dry, disk, &cards)?;
+    if args.dry_run {
+        return print(&machine, context);
+    }
+    let run = session::directory(args, context, user.as_ref())?;
+    let disk = image::disk(args, &image, &qemu, &run, context)?;
+    let taken = cards.take(args, context, user.as_ref())?;
+    // Only a card on vfio-pci shows its character device, so the plan is made once more.
+    let ended = plan(run.path(), disk, &cards).and_then(|machine| {
+        let session = session::Session { args, run: &run, machine, user, requested };
+        session.run(context)
+    });
+    taken.give_back(ended, context)
+}
+
+fn print(machine: &Machine, context: &mut Context<'_>) -> Result<Exit, CommandError> {
+    writeln!(context.out, "{}", machine.executable.display())?;
+    for argument in &machine.arguments {
+        writeln!(context.out, "{}", argument.to_string_lossy())?;
+    }
+    for note in &machine.notes {
+        writeln!(context.err, "note: {note}")?;
+    }
+    Ok(Exit::Done)
+}
+
+fn qemu(args: &Args, context: &Context<'_>) -> Result<(Capabilities, Cache), CommandError> {
+    let cache = Cache { directory: context.vars.cache.join("qemu"), writable: !args.dry_run };
+    let failed = |error: QemuError| {
+        let error = CommandError::from_source(Exit::Qemu, error);
+        match qemu_remedy(context) {
+            Some(remedy) => error.hint(remedy),
+            None => error,
+        }
+    };
+    if let Some(file) = &args.qemu_caps {
+        return Ok((Capabilities::load(file).map_err(failed)?, cache));
+    }
+    let explicit = args.qemu.as_deref().or(context.vars.qemu.as_deref());
+    let path = std::env::var_os("PATH");
+    let executable = guest::qemu::locate(explicit, path.as_deref()).map_err(failed)?;
+    let capabilities = cache.capabilities(context.runner, &executable).map_err(failed)?;
+    Ok((capabilities, cache))
+}
+
+fn qemu_remedy(context: &Context<'_>) -> Option<String> {
+    let family = guest::qemu::Family::read(context.host).ok()?;
+    Some(family.remedy(guest::qemu::Part::System))
+}
+
+/// How long a run may last.
+fn limit(args: &Args) -> Option<Duration> {
+    args.timeout.map(Duration::from_secs)
+}

@@ -1,0 +1,197 @@
+//! QEMU from its start to its end.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::Instant;
+
+use guest::launch::{Launch, User};
+use guest::machine::{Machine, NewFile};
+use guest::process::{Event, Launcher, Qemu, Stage, Supervision};
+use guest::rundir::{End, Meta, RunDirectory, RunError, timestamp};
+use guest::serial::{Show, Shown};
+use host::Owner;
+
+use crate::signals::Signals;
+use crate::{CommandError, Context, Exit};
+
+use super::{Args, limit, verdict};
+
+/// A run that is ready to start.
+pub(super) struct Session<'a> {
+    pub(super) args: &'a Args,
+    pub(super) run: &'a RunDirectory,
+    pub(super) machine: Machine,
+    pub(super) user: Option<User>,
+    pub(super) requested: Instant,
+}
+
+/// How kireji starts itself as the launcher.
+pub(super) fn launcher(context: &Context<'_>) -> Launcher {
+    Launcher {
+        program: context.vars.program.clone(),
+        arguments: ["internal", "launch"].map(Into::into).to_vec(),
+    }
+}
+
+pub(crate) fn run_error(error: RunError) -> CommandError {
+    let exit = match &error {
+        RunError::Io { source, .. } => match source.kind() {
+            std::io::ErrorKind::StorageFull => Exit::NoSpace,
+            std::io::ErrorKind::PermissionDenied => Exit::Permission,
+            _ => Exit::HostCannot,
+        },
+        _ => Exit::HostCannot,
+    };
+    CommandError::from_source(exit, error)
+}
+
+/// Makes the directory that keeps what the run leaves.
+pub(super) fn directory(
+    args: &Args,
+    context: &Context<'_>,
+    user: Option<&User>,
+) -> Result<RunDirectory, CommandError> {
+    let now = context.clock.now();
+    let text = |word: &std::ffi::OsString| word.to_string_lossy().into_owned();
+    let program = context.vars.program.to_string_lossy().into_owned();
+    let emulated = args.emulate.iter().map(|emulated| emulated.model.clone());
+    let meta = Meta {
+        schema: 1,
+        started: timestamp(now),
+        owner: Owner::current(context.host)?,
+        command: std::iter::once(program).chain(context.vars.args.iter().map(text)).collect(),
+        guest: "haiku".to_owned(),
+        image: Some(args.image.clone()),
+        devices: args
+            .device
+            .iter()
+            .map(|named| named.address.to_string())
+            .chain(emulated)
+            .collect(),
+    };
+    RunDirectory::create(&context.vars.state.join("runs"), now, &meta, user).map_err(run_error)
+}
+
+impl Session<'_> {
+    /// Starts QEMU, follows it to its end, and says how it ended.
+    pub(super) fn run(self, context: &mut Context<'_>) -> Result<Exit, CommandError> {
+        let Self { args, run, machine, .. } = &self;
+        for file in &machine.files {
+            make(file)?;
+            let (NewFile::Copy { to: path, .. } | NewFile::Zeros { path, .. }) = file;
+            run.hand_over(path).map_err(run_error)?;
+        }
+        run.write_arguments(&machine.executable, &machine.arguments).map_err(run_error)?;
+        for note in &machine.notes {
+            writeln!(context.err, "note: {note}")?;
+        }
+        writeln!(context.err, "run {}", run.path().display())?;
+        // Should the card take the host down with it, this is what is left.
+        run.sync().map_err(run_error)?;
+
+        let signals = Signals::catch()?;
+        let launch = Launch {
+            parent: std::process::id(),
+            locked_memory: machine.locked_memory,
+            open: machine.descriptors.iter().map(|d| (d.path.clone(), d.number)).collect(),
+            user: self.user.clone(),
+            environment: [].into(),
+        };
+        let show = (!args.quiet && !args.json).then(show);
+        let qemu = Qemu::start(machine, &launcher(context), &launch, run, show, self.requested)
+            .map_err(|error| CommandError::from_source(Exit::Internal, error))?;
+        let rules = Supervision {
+            stop: Some(signals.as_fd()),
+            limit: limit(args),
+            ..Supervision::default()
+        };
+        let mut failure = None;
+        let outcome = qemu
+            .supervise(&rules, &mut |event| {
+                let told = tell(&event, args, run, context);
+                // A run goes on without its narration; its end tells of the first failure.
+                failure = failure.take().or(told.err());
+            })
+            .map_err(|error| {
+                CommandError::from_source(Exit::Internal, error).hint("QEMU was killed")
+            })?;
+        let judged = verdict::judge(&outcome);
+        let (exit, words) = match &judged {
+            Ok((exit, words)) => (*exit, words.clone()),
+            Err(error) => (error.exit(), error.to_string()),
+        };
+        let ended = timestamp(context.clock.now());
+        let end = End { ended, outcome: words.clone(), exit_code: exit as u8 };
+        run.end(&end).map_err(run_error)?;
+        if let Some(error) = outcome.serial.error {
+            writeln!(context.err, "WARNING: the serial log is not whole: {error}")?;
+        }
+        if let Some(error) = failure.filter(|error| !error.is_broken_pipe()) {
+            return Err(error);
+        }
+        let (exit, words) = judged?;
+        writeln!(context.err, "{words}")?;
+        Ok(exit)
+    }
+}
+
+fn make(file: &NewFile) -> Result<(), CommandError> {
+    let failed = |path: &Path, source: std::io::Error| {
+        let exit = match source.kind() {
+            std::io::ErrorKind::StorageFull => Exit::NoSpace,
+            _ => Exit::HostCannot,
+        };
+        let path = path.to_owned();
+        CommandError::from_source(exit, host::atomic::WriteError { path, source })
+    };
+    match file {
+        NewFile::Copy { from, to } => {
+            std::fs::copy(from, to).map(drop).map_err(|error| failed(to, error))
+        }
+        NewFile::Zeros { path, size } => File::create(path)
+            .and_then(|file| file.set_len(*size))
+            .map_err(|error| failed(path, error)),
+    }
+}
+
+/// Shows the serial line on standard output, from the thread that drains it.
+fn show() -> Show {
+    Box::new(|shown| {
+        let mut out = std::io::stdout().lock();
+        // Nobody reading is no reason to end the guest; the file has it all.
+        drop(match shown {
+            Shown::Bytes(bytes) => out.write_all(bytes).and_then(|()| out.flush()),
+            Shown::LeftOut(bytes) => writeln!(out, "\n[{bytes} bytes left out here, see the log]"),
+        });
+    })
+}
+
+fn tell(
+    event: &Event,
+    args: &Args,
+    run: &RunDirectory,
+    context: &mut Context<'_>,
+) -> Result<(), CommandError> {
+    run.event(event).map_err(run_error)?;
+    if args.json {
+        serde_json::to_writer(&mut *context.out, event)?;
+        writeln!(context.out)?;
+        return Ok(());
+    }
+    match event {
+        Event::Stage { stage: Stage::Executed, ms } => {
+            writeln!(context.err, "QEMU starts after {ms} ms")?;
+        }
+        Event::Forward { host, guest: 22 } => {
+            writeln!(context.err, "ssh -p {host} user@localhost")?;
+        }
+        Event::Forward { host, guest } => {
+            writeln!(context.err, "localhost:{host} leads to port {guest} of the guest")?;
+        }
+        Event::Stopping { how, .. } => writeln!(context.err, "stopping the guest: {how}")?,
+        Event::Stage { .. } | Event::Qemu { .. } => {}
+    }
+    Ok(())
+}

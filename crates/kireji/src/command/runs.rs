@@ -1,0 +1,85 @@
+//! `kireji runs` and `log`: what runs left behind.
+
+use guest::rundir::{self, Run, State};
+use serde::Serialize;
+
+use crate::table::Table;
+use crate::{CommandError, Context, Exit};
+
+use super::run::run_error;
+
+/// Arguments of `runs`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// Arguments of `log`.
+#[derive(Debug, clap::Args)]
+pub struct LogArgs {
+    /// The run, by its name or the beginning of it; without it, the last one
+    run: Option<String>,
+    /// Show what QEMU said rather than the guest's serial line
+    #[arg(long)]
+    qemu: bool,
+}
+
+#[derive(Serialize)]
+struct Document {
+    runs: Vec<Run>,
+}
+
+/// Lists the runs.
+///
+/// # Errors
+/// The runs cannot be read, or the output not written.
+pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
+    let base = context.vars.state.join("runs");
+    let runs = rundir::list(context.host, &base).map_err(run_error)?;
+    if args.json {
+        super::print_json(context, Document { runs })?;
+        return Ok(Exit::Done);
+    }
+    if runs.is_empty() {
+        writeln!(context.err, "There was no run yet.")?;
+        return Ok(Exit::Done);
+    }
+    let mut table = Table::new(["RUN", "GUEST", "DEVICES", "HOW IT ENDED"]);
+    for run in &runs {
+        let meta = run.meta.as_ref();
+        table.row([
+            run.id.clone(),
+            meta.map_or("?", |meta| &meta.guest).to_owned(),
+            meta.map_or_else(String::new, |meta| meta.devices.join(" ")),
+            in_words(&run.state),
+        ]);
+    }
+    table.write(context.out, context.width)?;
+    Ok(Exit::Done)
+}
+
+fn in_words(state: &State) -> String {
+    match state {
+        State::Running => "it goes on".to_owned(),
+        State::Finished(end) => end.outcome.clone(),
+        State::Abandoned => "kireji was killed".to_owned(),
+        State::HostWentDown => "host went down during this run".to_owned(),
+        State::Damaged => "what it left is damaged".to_owned(),
+    }
+}
+
+/// Shows the log of a run.
+///
+/// # Errors
+/// There is no such run, its log cannot be read, or the output not written.
+pub fn log(args: &LogArgs, context: &mut Context<'_>) -> Result<Exit, CommandError> {
+    let base = context.vars.state.join("runs");
+    let run = rundir::find(context.host, &base, args.run.as_deref()).map_err(run_error)?;
+    let path = if args.qemu { run.qemu_log() } else { run.serial_log() };
+    let mut file = std::fs::File::open(&path)
+        .map_err(|source| run_error(rundir::RunError::Io { verb: "read", path, source }))?;
+    std::io::copy(&mut file, &mut *context.out)?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,49 @@
+//! The user who called sudo, to whom QEMU and the files of a run belong.
+
+use std::path::PathBuf;
+
+use guest::launch::User;
+use host::Sysroot;
+
+/// Returns the user with the number `uid` and the user's home directory, from `/etc/passwd` and
+/// `/etc/group` (passwd(5), group(5)).
+pub(crate) fn of_sudo(host: &Sysroot, uid: u32, gid: u32) -> (User, Option<PathBuf>) {
+    let passwd = host.text("/etc/passwd").unwrap_or_default();
+    let entry = passwd
+        .lines()
+        .map(|line| line.split(':').collect::<Vec<_>>())
+        .find(|fields| fields.get(2).is_some_and(|field| field.parse() == Ok(uid)));
+    let name = entry.as_ref().and_then(|fields| fields.first()).copied().unwrap_or_default();
+    let home = entry.as_ref().and_then(|fields| fields.get(5)).map(PathBuf::from);
+    let groups = host.text("/etc/group").unwrap_or_default();
+    let groups = groups
+        .lines()
+        .filter_map(|line| {
+            let mut fields = line.split(':').skip(2);
+            let (number, members) = (fields.next()?.parse().ok()?, fields.next()?);
+            let is_member = !name.is_empty() && members.split(',').any(|member| member == name);
+            is_member.then_some(number)
+        })
+        .collect();
+    (User { uid, gid, groups }, home.filter(|home| home.is_absolute()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_home_and_groups() {
+        let tree = testkit::tree::Tree::new();
+        tree.write(
+            "/etc/passwd",
+            "root:x:0:0::/root:/bin/sh\nyui:x:1000:1000:Y,,,:/home/yui:/bin/sh\n",
+        );
+        tree.write("/etc/group", "kvm:x:104:yui\ninput:x:105:other,yui\nsudo:x:27:yuina\n");
+        let (user, home) = of_sudo(&tree.sysroot(), 1000, 1000);
+        assert_eq!(user, User { uid: 1000, gid: 1000, groups: vec![104, 105] });
+        assert_eq!(home, Some("/home/yui".into()));
+        let (unknown, home) = of_sudo(&tree.sysroot(), 77, 77);
+        assert_eq!((unknown.groups, home), (vec![], None));
+    }
+}
