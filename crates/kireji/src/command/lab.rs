@@ -92,6 +92,10 @@ fn put(text: &str) -> Result<(PathBuf, String), String> {
     if !path.starts_with('/') {
         return Err(format!("the path in the rig, `{path}`, must begin with a slash"));
     }
+    let hidden = ["/dev", "/proc", "/run", "/sys", "/tmp"];
+    if hidden.iter().any(|dir| std::path::Path::new(path).starts_with(dir)) {
+        return Err(format!("`{path}` would be hidden: the rig mounts a file system there"));
+    }
     Ok((absolute(file)?, path.to_owned()))
 }
 

@@ -12,6 +12,17 @@ use crate::{CommandError, Context, Exit};
 
 use super::{Args, Bus};
 
+/// The throw-away overlay, in the run's directory.
+const OVERLAY: &str = "overlay.qcow2";
+
+/// Throws away what the guest wrote, unless it was to be kept.
+pub(super) fn drop_overlay(args: &Args, run: &RunDirectory) {
+    if args.state.is_none() && !args.persist {
+        // A file that cannot be removed takes room, and does no harm.
+        drop(std::fs::remove_file(run.path().join(OVERLAY)));
+    }
+}
+
 /// Finds out what the image is.
 pub(super) fn read(path: &Path) -> Result<Image, CommandError> {
     Image::read(path).map_err(|error| {
@@ -45,7 +56,7 @@ pub(super) fn disk_of_dry_run(args: &Args, image: &Image, directory: &Path) -> D
         let Source { path, format, offset } = source(args, image);
         return attached(args, image, &path, format, offset);
     }
-    attached(args, image, &directory.join("overlay.qcow2"), DiskFormat::Qcow2, 0)
+    attached(args, image, &directory.join(OVERLAY), DiskFormat::Qcow2, 0)
 }
 
 /// Makes the overlay that the guest writes, or checks that it may write the image.
@@ -66,7 +77,7 @@ pub(super) fn disk(
     let overlay = match &args.state {
         Some(name) => tool.lasting(&context.vars.state.join("overlays"), name, &source),
         None => {
-            let overlay = run.path().join("overlay.qcow2");
+            let overlay = run.path().join(OVERLAY);
             tool.create(&source, &overlay).map(|()| overlay)
         }
     };

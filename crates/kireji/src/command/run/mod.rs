@@ -157,6 +157,10 @@ enum Net {
 }
 
 fn absolute(path: &str) -> Result<PathBuf, String> {
+    // An address on the network is told apart later, by what looks into the image.
+    if path.contains("://") {
+        return Ok(PathBuf::from(path));
+    }
     std::path::absolute(path).map_err(|error| error.to_string())
 }
 
@@ -216,6 +220,7 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
     if args.dry_run {
         return print(&machine, context);
     }
+    session::tell_notes(&machine, context)?;
     let run = session::directory(args, context, user.as_ref())?;
     let disk = image::disk(args, &image, &qemu, &run, context)?;
     let taken = cards.take(args, context, user.as_ref())?;
@@ -224,6 +229,7 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
         let session = session::Session { args, run: &run, machine, user, requested };
         session.run(context)
     });
+    image::drop_overlay(args, &run);
     taken.give_back(ended, context)
 }
 
@@ -232,9 +238,7 @@ fn print(machine: &Machine, context: &mut Context<'_>) -> Result<Exit, CommandEr
     for argument in &machine.arguments {
         writeln!(context.out, "{}", argument.to_string_lossy())?;
     }
-    for note in &machine.notes {
-        writeln!(context.err, "note: {note}")?;
-    }
+    session::tell_notes(machine, context)?;
     Ok(Exit::Done)
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use guest::launch::{Launch, User};
-use guest::machine::{Machine, NewFile};
+use guest::machine::{Machine, NewFile, Note};
 use guest::process::{Event, Launcher, Qemu, Stage, Supervision};
 use guest::rundir::{End, Meta, RunDirectory, RunError, timestamp};
 use guest::serial::{Show, Shown};
@@ -47,6 +47,15 @@ pub(crate) fn run_error(error: RunError) -> CommandError {
     CommandError::from_source(exit, error)
 }
 
+/// Says what a person should know before the guest starts.
+pub(super) fn tell_notes(machine: &Machine, context: &mut Context<'_>) -> Result<(), CommandError> {
+    // That it is slow was said, with the reason, when KVM was tried.
+    for note in machine.notes.iter().filter(|note| **note != Note::Slow) {
+        writeln!(context.err, "note: {note}")?;
+    }
+    Ok(())
+}
+
 /// Makes the directory that keeps what the run leaves.
 pub(super) fn directory(
     args: &Args,
@@ -84,9 +93,6 @@ impl Session<'_> {
             run.hand_over(path).map_err(run_error)?;
         }
         run.write_arguments(&machine.executable, &machine.arguments).map_err(run_error)?;
-        for note in &machine.notes {
-            writeln!(context.err, "note: {note}")?;
-        }
         writeln!(context.err, "run {}", run.path().display())?;
         // Should the card take the host down with it, this is what is left.
         run.sync().map_err(run_error)?;
