@@ -2,5 +2,6 @@
 //! what is tried inside a rig.
 
 pub mod fake_kernel;
+pub mod image;
 pub mod rig;
 pub mod tree;

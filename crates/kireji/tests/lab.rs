@@ -84,6 +84,19 @@ fn a_card_survives_a_hundred_kills() {
 }
 
 #[test]
+fn a_guest_runs_with_the_card_and_whatever_dies_it_comes_back() {
+    scenarios(
+        "intel",
+        &[
+            &format!("runs-and-returns {NIC}"),
+            &format!("survives-qemus-death {NIC}"),
+            &format!("survives-its-own-death {NIC}"),
+            &format!("stops-on-a-signal {NIC}"),
+        ],
+    );
+}
+
+#[test]
 fn without_an_iommu_a_take_is_refused_and_rolled_back() {
     scenarios("none", &[&format!("rolls-back {NIC}"), &format!("no-iommu {NIC}")]);
 }

@@ -8,6 +8,7 @@ mod command;
 mod edu;
 mod lease;
 mod refusals;
+mod run;
 mod selftest;
 
 use std::fmt::{Debug, Display};
@@ -38,6 +39,10 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("twins", lease::twins),
     ("shared", lease::shared),
     ("user-is-named", lease::user_is_named),
+    ("runs-and-returns", run::runs_and_returns),
+    ("survives-qemus-death", run::survives_qemus_death),
+    ("survives-its-own-death", run::survives_its_own_death),
+    ("stops-on-a-signal", run::stops_on_a_signal),
     ("survives-kills", lease::survives_kills),
 ];
 

@@ -1,0 +1,86 @@
+//! Disk images that look like Haiku's from outside and hold a guest of a few instructions.
+
+use std::path::Path;
+
+/// What the guest does after it has written its text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// It switches the machine off.
+    PowerOff,
+    /// It halts, with interrupts as the firmware left them.
+    Halt,
+}
+
+/// Where the volume begins, and how large the disk is, in sectors of 512 bytes.
+const VOLUME: u32 = 2048;
+const SECTORS: u32 = 8192;
+
+/// Writes an image with a master boot record whose code writes `text` to the first serial port,
+/// and with a BFS partition that holds nothing but its super block.
+///
+/// # Panics
+/// The file cannot be written, or the text is too long for the boot record.
+pub fn write(path: &Path, text: &str, then: Then) {
+    let mut image = vec![0; 512 * SECTORS as usize];
+    let code = code(text, then);
+    assert!(code.len() <= 440, "the text is too long");
+    image[..code.len()].copy_from_slice(&code);
+    // Active, type BFS (src/add-ons/kernel/partitioning_systems/intel/PartitionMap.cpp of Haiku).
+    let mut entry = [0x80, 0xff, 0xff, 0xff, 0xeb, 0xff, 0xff, 0xff].to_vec();
+    entry.extend(VOLUME.to_le_bytes());
+    entry.extend((SECTORS - VOLUME).to_le_bytes());
+    image[0x1be..0x1be + entry.len()].copy_from_slice(&entry);
+    image[510..512].copy_from_slice(&[0x55, 0xaa]);
+    let at = 512 * VOLUME as usize + 512;
+    image[at..at + 512].copy_from_slice(&super_block());
+    std::fs::write(path, image).expect("the image can be written");
+}
+
+fn code(text: &str, then: Then) -> Vec<u8> {
+    let mut code = vec![
+        0x31, 0xc0, // xor ax, ax
+        0x8e, 0xd8, // mov ds, ax
+        0xfc, // cld
+        0xbe, 0, 0,    // mov si, text
+        0xac, // next: lodsb
+        0x84, 0xc0, // test al, al
+        0x74, 0x06, // jz done
+        0xba, 0xf8, 0x03, // mov dx, COM1
+        0xee, // out dx, al
+        0xeb, 0xf5, // jmp next
+    ];
+    if then == Then::PowerOff {
+        // mov dx, PM1a_CNT of q35 as SeaBIOS places it; mov ax, SLP_EN; out dx, ax
+        code.extend([0xba, 0x04, 0x06, 0xb8, 0x00, 0x20, 0xef]);
+    }
+    code.extend([0xf4, 0xeb, 0xfd]); // halt: hlt; jmp halt
+    let text_at = u16::try_from(0x7c00 + code.len()).expect("short code");
+    code[6..8].copy_from_slice(&text_at.to_le_bytes());
+    code.extend(text.as_bytes());
+    code.push(0);
+    code
+}
+
+/// The super block of a clean volume (src/add-ons/kernel/file_systems/bfs/bfs.h of Haiku,
+/// `disk_super_block`).
+fn super_block() -> [u8; 512] {
+    const BLOCK: u32 = 2048;
+    let blocks = u64::from(SECTORS - VOLUME) * 512 / u64::from(BLOCK);
+    let mut bytes = [0; 512];
+    let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
+    put(0, b"Haiku");
+    put(32, &0x4246_5331u32.to_le_bytes());
+    put(36, &0x4249_4745u32.to_le_bytes());
+    put(40, &BLOCK.to_le_bytes());
+    put(44, &BLOCK.trailing_zeros().to_le_bytes());
+    put(48, &blocks.to_le_bytes());
+    put(56, &100u64.to_le_bytes());
+    put(64, &BLOCK.to_le_bytes());
+    put(68, &0xdd12_1031u32.to_le_bytes());
+    put(72, &1u32.to_le_bytes());
+    put(76, &14u32.to_le_bytes());
+    put(80, &1u32.to_le_bytes());
+    put(84, &0x434c_454eu32.to_le_bytes());
+    put(112, &0x15b6_830eu32.to_le_bytes());
+    bytes
+}

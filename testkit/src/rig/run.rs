@@ -1,0 +1,147 @@
+//! `kireji run` inside a rig: a guest with the card, and what is left when something dies.
+
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use pci::Address;
+use rustix::process::{Pid, Signal, kill_process};
+use vfio::take::Binding;
+
+use super::command::command;
+use super::{Outcome, Rig, one, said};
+use crate::image::{self, Then};
+
+/// How long an inner QEMU may take to be up, under two levels of translation.
+const UP: Duration = Duration::from_secs(120);
+
+fn words(address: Address, image: &str) -> String {
+    format!("run {image} --device {address} --net none --memory 64 --cpus 1 --accel tcg --json")
+}
+
+fn image(name: &str, then: Then) -> String {
+    let path = format!("/tmp/{name}.image");
+    image::write(path.as_ref(), "hello from the guest\r\n", then);
+    path
+}
+
+impl Rig<'_> {
+    fn binding_of(&self, address: Address) -> Result<Binding, String> {
+        Binding::read(&self.host, address).map_err(said)
+    }
+
+    /// Waits for something that `find` looks for.
+    fn wait_for<T>(
+        &self,
+        what: &str,
+        limit: Duration,
+        find: impl Fn() -> Result<Option<T>, String>,
+    ) -> Result<T, String> {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(found) = find()? {
+                self.ok(what);
+                return Ok(found);
+            }
+            if Instant::now() > deadline {
+                return Err(format!("{what}: not within {} s", limit.as_secs()));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// The process whose command is QEMU, if there is one.
+    fn qemu(&self) -> Result<Option<Pid>, String> {
+        for name in self.host.names("/proc").map_err(said)? {
+            let Some(pid) = name.parse().ok().and_then(Pid::from_raw) else { continue };
+            let command = self.host.text(format!("/proc/{name}/comm")).unwrap_or_default();
+            let state = self.host.text(format!("/proc/{name}/stat")).unwrap_or_default();
+            let line = self.host.text(format!("/proc/{name}/cmdline")).unwrap_or_default();
+            // The lab starts QEMU through a loader, whose name it then has; and kireji has QEMU's
+            // arguments among its own until it becomes QEMU.
+            let is_qemu = line.contains("vfio-pci") && command != "kireji";
+            if is_qemu && !state.contains(") Z ") {
+                return Ok(Some(pid));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Starts a run of a guest that halts, and waits until its QEMU has the card open.
+    fn started(&self, address: Address) -> Result<(Child, Pid), String> {
+        let child = command(&words(address, &image("halt", Then::Halt)))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(said)?;
+        let qemu = self.wait_for("QEMU runs", UP, || self.qemu())?;
+        self.wait_for("QEMU has the card open", UP, || {
+            let directory = format!("/proc/{}/fd", qemu.as_raw_nonzero());
+            let names = self.host.names(&directory).unwrap_or_default();
+            let opened = names.iter().any(|name| {
+                let target = self.host.link(format!("{directory}/{name}"));
+                target.is_ok_and(|target| target.to_string_lossy().contains("vfio-device"))
+            });
+            Ok(opened.then_some(()))
+        })?;
+        Ok((child, qemu))
+    }
+}
+
+/// A guest runs with the card, powers off, and the card is back on its driver.
+pub(super) fn runs_and_returns(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
+    let address = one(functions)?;
+    let before = rig.binding_of(address)?;
+    let line = words(address, &image("off", Then::PowerOff));
+    let ended = rig.expect(&line, 0)?;
+    rig.says(&ended.err, "is back on")?;
+    rig.same("its binding", rig.binding_of(address)?, before)?;
+    let log = rig.expect("log", 0)?;
+    rig.says(&log.out, "hello from the guest")?;
+    let runs = rig.expect("runs", 0)?;
+    rig.says(&runs.out, "The guest shut down.")
+}
+
+/// QEMU is killed: the run says so, and the card is back.
+pub(super) fn survives_qemus_death(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
+    let address = one(functions)?;
+    let before = rig.binding_of(address)?;
+    let (mut run, qemu) = rig.started(address)?;
+    let busy = rig.expect(&format!("take {address}"), 12)?;
+    rig.says(&busy.err, "E-")?;
+    kill_process(qemu, Signal::KILL).map_err(said)?;
+    let code = run.wait().map_err(said)?.code();
+    rig.same("the exit code of the run", code, Some(29))?;
+    rig.same("its binding", rig.binding_of(address)?, before)
+}
+
+/// kireji is killed while the guest runs: QEMU does not outlive it, and `recover` restores.
+pub(super) fn survives_its_own_death(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
+    let address = one(functions)?;
+    let before = rig.binding_of(address)?;
+    let (mut run, _) = rig.started(address)?;
+    run.kill().map_err(said)?;
+    run.wait().map_err(said)?;
+    rig.wait_for("QEMU is gone too", Duration::from_secs(20), || {
+        Ok(rig.qemu()?.is_none().then_some(()))
+    })?;
+    let runs = rig.expect("runs", 0)?;
+    rig.says(&runs.out, "kireji was killed")?;
+    let recovered = rig.expect("recover", 0)?;
+    rig.says(&recovered.out, "is back on")?;
+    rig.same("its binding", rig.binding_of(address)?, before)
+}
+
+/// Ctrl-C stops the guest and returns the card.
+pub(super) fn stops_on_a_signal(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
+    let address = one(functions)?;
+    let before = rig.binding_of(address)?;
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let (mut run, _) = rig.started(address)?;
+        let pid = i32::try_from(run.id()).ok().and_then(Pid::from_raw).ok_or("no process")?;
+        kill_process(pid, signal).map_err(said)?;
+        let code = run.wait().map_err(said)?.code();
+        rig.same("the exit code of the run", code, Some(130))?;
+        rig.same("its binding", rig.binding_of(address)?, before.clone())?;
+    }
+    Ok(())
+}
