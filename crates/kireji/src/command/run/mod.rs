@@ -7,6 +7,8 @@ mod request;
 mod session;
 mod verdict;
 
+pub(crate) use session::launcher;
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
