@@ -7,8 +7,6 @@ mod request;
 mod session;
 mod verdict;
 
-pub(crate) use session::launcher;
-
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -21,6 +19,7 @@ use crate::{CommandError, Context, Exit};
 
 use super::refuse::Allowed;
 
+pub(crate) use session::launcher;
 pub(super) use session::run_error;
 
 /// Arguments of `run`.
