@@ -107,7 +107,7 @@ impl Sysroot {
         opened.map_err(|errno| error(path, errno))
     }
 
-    /// Reads a file of at most [`DEFAULT_LIMIT`] bytes.
+    /// Reads a file of at most one mebibyte.
     ///
     /// # Errors
     /// The file is absent, may not be read, or is larger.

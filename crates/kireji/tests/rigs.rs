@@ -2,6 +2,8 @@
 //!
 //! These tests need a provisioned lab (`cargo xtask test` makes one) and fail without it.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -152,7 +154,10 @@ fn switches_twins_and_functions_are_where_they_should_be() {
 
 #[test]
 fn disks_hold_what_the_rig_says() {
-    let script = "head -c 16 /dev/nvme1n1; dd if=/dev/nvme0n1 bs=1 skip=1080 count=2 | od -tx1";
+    // The numbers of the disks depend on which answers first; the addresses of their cards do not.
+    let script = "disk() { echo /dev/$(basename /sys/bus/pci/devices/$1/nvme/nvme*)n1; }\n\
+                  head -c 16 $(disk 0000:02:00.0)\n\
+                  dd if=$(disk 0000:01:00.0) bs=1 skip=1080 count=2 | od -tx1";
     let output = lab(&["storage", "--", "/bin/sh", "-c", script]);
     let out = text(&output.stdout);
     assert!(out.starts_with("kireji sector 0\n"), "{out}");
@@ -232,6 +237,31 @@ fn a_rig_that_fails_says_why() {
 }
 
 #[test]
+fn a_qemu_that_cannot_be_executed_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    // No kernel is needed to get this far, but a file that passes for one.
+    let put = |path: &str, bytes: &[u8]| {
+        let path = dir.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    };
+    let mut kernel = vec![0; 0x300];
+    kernel[0x202..0x206].copy_from_slice(b"HdrS");
+    kernel[0x200..0x202].copy_from_slice(b"6\0");
+    put("root/boot/vmlinuz-6", &kernel);
+    put("root/usr/lib/modules/6/modules.dep", b"a/vfio-pci.ko:\na/vfio_iommu_type1.ko:\n");
+    put("root/usr/lib/modules/6/a/vfio-pci.ko", b"");
+    put("root/usr/lib/modules/6/a/vfio_iommu_type1.ko", b"");
+    put("tools.img", b"");
+    put("bin/qemu-system-x86_64", b"not executable");
+    let rig = "description = \"x\"\niommu = \"none\"\n";
+    let lab_dir = dir.path().to_string_lossy();
+    assert_fails(rig, &["--lab-dir", &lab_dir], 14, "Permission denied");
+    std::fs::remove_file(dir.path().join("bin/qemu-system-x86_64")).unwrap();
+    assert_fails(rig, &["--lab-dir", &lab_dir], 14, "is not a provisioned lab");
+}
+
+#[test]
 fn the_end_of_the_kernels_log_is_told_when_the_rig_dies() {
     let rig = "description = \"x\"\niommu = \"none\"\nkernel-arguments = [\"rdinit=/nothing\", \
                \"init=/nothing\"]\n";
@@ -248,15 +278,15 @@ fn a_command_that_takes_too_long_is_ended() {
 }
 
 /// Starts a command that sleeps in a rig, whose files are in `dir`, and waits until it runs.
-fn sleeper(dir: &Path) -> std::process::Child {
-    let mut child = Command::new(KIREJI)
+fn sleeper(dir: &Path) -> Killed {
+    let child = Command::new(KIREJI)
         .args(["lab", "run", "none", "--", "/bin/sh", "-c", "echo asleep; sleep 1000"])
         .env("TMPDIR", dir)
         .stdout(Stdio::piped())
-        .spawn()
-        .expect("kireji runs");
+        .spawn();
+    let mut child = Killed(child.expect("kireji runs"));
     let mut said = [0; 7];
-    let stdout = child.stdout.as_mut().expect("a pipe");
+    let stdout = child.0.stdout.as_mut().expect("a pipe");
     stdout.read_exact(&mut said).expect("the rig comes up");
     assert_eq!(&said, b"asleep\n");
     child
@@ -282,9 +312,9 @@ fn nothing_is_left_after_an_interruption() {
     let dir = tempfile::tempdir().unwrap();
     let mut child = sleeper(dir.path());
     assert_eq!(qemu_processes(dir.path()).len(), 1);
-    let pid = Pid::from_child(&child);
+    let pid = Pid::from_child(&child.0);
     rustix::process::kill_process(pid, Signal::TERM).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(child.0.wait().unwrap().code(), Some(130));
     assert_eq!(qemu_processes(dir.path()), Vec::<String>::new());
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
@@ -293,8 +323,8 @@ fn nothing_is_left_after_an_interruption() {
 fn qemu_ends_with_kireji_even_when_that_is_killed() {
     let dir = tempfile::tempdir().unwrap();
     let mut child = sleeper(dir.path());
-    child.kill().unwrap();
-    child.wait().unwrap();
+    child.0.kill().unwrap();
+    child.0.wait().unwrap();
     let deadline = Instant::now() + Duration::from_secs(5);
     while !qemu_processes(dir.path()).is_empty() {
         assert!(Instant::now() < deadline, "QEMU outlives kireji");
@@ -316,14 +346,27 @@ fn terminal() -> (OwnedFd, std::fs::File) {
     (end, person.into())
 }
 
-/// Reads until `text` has come.
+/// Reads until `wanted` has come, for a minute at most between two bytes.
 fn expect(person: &mut std::fs::File, wanted: &str) {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let mut seen = Vec::new();
     let mut byte = [0];
+    let minute = Timespec { tv_sec: 60, tv_nsec: 0 };
     while !text(&seen).contains(wanted) {
-        let read = person.read(&mut byte).unwrap_or_default();
+        let ready = poll(&mut [PollFd::new(person, PollFlags::IN)], Some(&minute)).unwrap();
+        let read = if ready > 0 { person.read(&mut byte).unwrap_or_default() } else { 0 };
         assert_eq!(read, 1, "{wanted:?} did not come, but {:?}", text(&seen));
         seen.push(byte[0]);
+    }
+}
+
+/// A process that does not outlive the test, however that ends.
+struct Killed(std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
     }
 }
 
@@ -331,29 +374,31 @@ fn expect(person: &mut std::fs::File, wanted: &str) {
 fn a_person_gets_a_shell_and_the_terminal_back() {
     let (end, mut person) = terminal();
     let before = rustix::termios::tcgetattr(end.as_fd()).unwrap();
-    let mut child = Command::new(KIREJI)
+    let child = Command::new(KIREJI)
         .args(["lab", "shell", "none"])
         .stdin(end.try_clone().unwrap())
         .stdout(end.try_clone().unwrap())
         .stderr(Stdio::null())
-        .spawn()
-        .expect("kireji runs");
+        .spawn();
+    let mut child = Killed(child.expect("kireji runs"));
     expect(&mut person, "# ");
     let is_raw = || {
         let now = rustix::termios::tcgetattr(end.as_fd()).unwrap();
         !now.local_modes.contains(rustix::termios::LocalModes::ICANON)
     };
     assert!(is_raw());
-    person.write_all(b"stty size; sleep 1000\r").unwrap();
+    person.write_all(b"stty size\r").unwrap();
     expect(&mut person, "33 99");
-    // Ctrl-C reaches the program inside.
+    // Ctrl-C reaches the program inside, once that is in the foreground.
+    person.write_all(b"(echo slee$((1))p; sleep 1000)\r").unwrap();
+    expect(&mut person, "slee1p");
     person.write_all(b"\x03").unwrap();
     expect(&mut person, "# ");
     person.write_all(b"echo still $((1 + 1))\r").unwrap();
     expect(&mut person, "still 2");
     // Ctrl-] ends it from outside.
     person.write_all(b"\x1d").unwrap();
-    assert!(child.wait().unwrap().success());
+    assert!(child.0.wait().unwrap().success());
     let after = rustix::termios::tcgetattr(end.as_fd()).unwrap();
     assert_eq!(format!("{before:?}"), format!("{after:?}"));
 }

@@ -2,13 +2,13 @@
 
 mod failure;
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use guest::process::Launcher;
 use host::{Program, Runner, Sysroot};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
@@ -45,6 +45,8 @@ pub struct Request<'a> {
     pub tools: &'a Tools,
     /// kireji itself, which becomes the rig's first process and is `/bin/kireji` there.
     pub program: &'a Path,
+    /// How kireji is started as the launcher of QEMU.
+    pub launcher: &'a Launcher,
     /// The command with its arguments.
     pub command: &'a [String],
     /// What is added to the command's environment.
@@ -86,7 +88,8 @@ pub struct Times {
 }
 
 /// Boots the rig, runs the command in it, and copies what it writes, byte by byte, to `stdout` and
-/// `stderr`. When this returns, QEMU has ended and the run's files are gone.
+/// `stderr`. When this returns, QEMU has ended and the run's files are gone. To be called on a thread
+/// that lives as long as the run may: the kernel ends QEMU with the thread that started it.
 ///
 /// # Errors
 /// The rig could not be built, booted or followed to the command's end; or `stdout` or `stderr`
@@ -159,7 +162,12 @@ impl Session {
         };
         let log = path("qemu.log");
         let log = File::create(&log).map_err(|source| LabError::write(&log, source))?;
-        let qemu = start(&tools.qemu, &arguments(rig, &parts), log)?;
+        let arguments = arguments(rig, &parts);
+        let qemu = Qemu::start(request.launcher, &tools.qemu, &arguments, log);
+        let qemu = qemu.map_err(|source| LabError::Start {
+            program: request.launcher.program.clone(),
+            source,
+        })?;
         let limit = Duration::from_secs(rig.time_limit_s.into());
         let limit = request.time_limit.unwrap_or(limit);
         Ok(Self { qemu, console: parts.console, dir, started: Instant::now(), limit })
@@ -172,7 +180,7 @@ impl Session {
         stdout: &mut dyn Write,
         stderr: &mut dyn Write,
     ) -> Result<(i32, Times), LabError> {
-        let Some((_stdin, mut channel)) = self.qemu.channel() else {
+        let Some(mut channel) = self.qemu.output() else {
             return Err(LabError::Channel(io::ErrorKind::NotConnected.into()));
         };
         let mut decoder = Decoder::default();
@@ -247,6 +255,9 @@ impl Session {
     pub(crate) fn explain(&mut self, error: LabError) -> LabError {
         // QEMU writes its message before it closes the channel, and ends right after.
         drop(self.qemu.wait(Duration::from_millis(500)));
+        if let (LabError::Ended { .. }, Some(failure)) = (&error, self.qemu.failure()) {
+            return LabError::Launch(failure);
+        }
         failure::explain(error, &self.dir.path().join("qemu.log"), &self.console)
     }
 }
@@ -281,11 +292,6 @@ fn abilities(runner: &dyn Runner, rig: &Rig, tools: &Tools) -> Result<Abilities,
     let done = runner.run(&Program::new(&tools.qemu).args(["-device", "amd-iommu,help"]))?;
     let help = String::from_utf8_lossy(&done.stdout).into_owned();
     Ok(Abilities { amd_dma_remap: help.contains("dma-remap=") })
-}
-
-fn start(program: &Path, arguments: &[OsString], log: File) -> Result<Qemu, LabError> {
-    Qemu::start(program, arguments, log)
-        .map_err(|source| LabError::Start { program: program.to_owned(), source })
 }
 
 fn pass(bytes: &[u8], to: &mut dyn Write) -> Result<(), LabError> {

@@ -54,7 +54,7 @@ fn talk(
     settings: Termios,
     output: &mut dyn Write,
 ) -> Result<(), LabError> {
-    let Some((mut to_rig, mut from_rig)) = session.qemu.channel() else {
+    let Some(mut from_rig) = session.qemu.output() else {
         return Err(LabError::Channel(io::ErrorKind::NotConnected.into()));
     };
     let mut decoder = Decoder::default();
@@ -110,7 +110,7 @@ fn talk(
             if buffer[..length].contains(&END_KEY) {
                 return Ok(());
             }
-            to_rig.write_all(&buffer[..length]).map_err(LabError::Channel)?;
+            session.qemu.input().write_all(&buffer[..length]).map_err(LabError::Channel)?;
         }
     }
 }

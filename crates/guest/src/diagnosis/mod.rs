@@ -1,6 +1,6 @@
 //! What QEMU's and VFIO's error lines mean, and what to do.
 //!
-//! A pure function over QEMU's standard error. Each entry of [`known`] says where its line comes
+//! A pure function over QEMU's standard error. Each entry of `known` says where its line comes
 //! from; those that a test can provoke in a real QEMU are.
 
 mod known;

@@ -97,7 +97,7 @@ impl Cache {
     /// last.
     ///
     /// # Errors
-    /// As [`probe`]. A cache that cannot be read or written costs time, nothing else.
+    /// As [`probe()`]. A cache that cannot be read or written costs time, nothing else.
     pub fn capabilities(
         &self,
         runner: &dyn Runner,

@@ -9,6 +9,7 @@ use ::lab::run::{LabError, Request};
 use ::lab::tools::{LAB_DIR_VARIABLE, Tools};
 use clap::Subcommand;
 
+use crate::command::run::launcher;
 use crate::signals::Signals;
 use crate::table::Table;
 use crate::{Code, CommandError, Context, Exit};
@@ -162,6 +163,7 @@ fn run_in(args: &RunArgs, context: &mut Context<'_>) -> Result<Code, CommandErro
         rig: &rig,
         tools: &tools,
         program: &context.vars.program,
+        launcher: &launcher(context),
         command: &args.command,
         environment: &args.env,
         put: &args.rig.put,
@@ -200,6 +202,7 @@ fn shell_in(args: &RigArgs, context: &mut Context<'_>) -> Result<Exit, CommandEr
         rig: &rig,
         tools: &tools,
         program: &context.vars.program,
+        launcher: &launcher(context),
         command: &["/bin/sh".to_owned(), "-l".to_owned()],
         environment: &[("TERM".to_owned(), terminal)],
         put: &args.put,
@@ -220,7 +223,10 @@ fn failed(error: LabError) -> CommandError {
     let exit = match &error {
         LabError::Rig(_) | LabError::NoCommand => Exit::Usage,
         LabError::Cancelled => Exit::Interrupted,
-        LabError::Tools(_) | LabError::NoToolsDisk { .. } | LabError::NoDevice { .. } => Exit::Qemu,
+        LabError::Tools(_)
+        | LabError::NoToolsDisk { .. }
+        | LabError::NoDevice { .. }
+        | LabError::Launch(_) => Exit::Qemu,
         LabError::Output(source) if source.kind() == std::io::ErrorKind::StorageFull => {
             Exit::NoSpace
         }

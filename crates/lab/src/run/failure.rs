@@ -5,6 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use guest::initramfs::InitramfsError;
+use guest::launch::Failure;
 use host::RunError;
 
 use crate::channel::ChannelError;
@@ -56,10 +57,13 @@ pub enum LabError {
     /// QEMU cannot be asked what it can do.
     #[error("QEMU cannot be asked what it can do")]
     Ask(#[from] RunError),
-    /// QEMU cannot be started.
+    /// The launcher did not become QEMU.
+    #[error("QEMU was not started")]
+    Launch(#[source] Failure),
+    /// QEMU's launcher, kireji itself, cannot be started.
     #[error("cannot start {}", program.display())]
     Start {
-        /// The program.
+        /// The launcher.
         program: PathBuf,
         /// What the operating system said.
         #[source]

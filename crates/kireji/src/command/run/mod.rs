@@ -19,6 +19,7 @@ use crate::{CommandError, Context, Exit};
 
 use super::refuse::Allowed;
 
+pub(crate) use session::launcher;
 pub(super) use session::run_error;
 
 /// Arguments of `run`.

@@ -28,7 +28,7 @@ pub(super) struct Session<'a> {
 }
 
 /// How kireji starts itself as the launcher.
-pub(super) fn launcher(context: &Context<'_>) -> Launcher {
+pub(crate) fn launcher(context: &Context<'_>) -> Launcher {
     Launcher {
         program: context.vars.program.clone(),
         arguments: ["internal", "launch"].map(Into::into).to_vec(),
