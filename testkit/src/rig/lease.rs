@@ -21,7 +21,7 @@ impl Rig<'_> {
         Binding::read(&self.host, address).map_err(said)
     }
 
-    fn bindings(&self, functions: &[Address]) -> Result<Vec<Binding>, String> {
+    pub(super) fn bindings(&self, functions: &[Address]) -> Result<Vec<Binding>, String> {
         functions.iter().map(|address| self.binding(*address)).collect()
     }
 }
@@ -149,7 +149,7 @@ pub(super) fn user_is_named(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
 
 impl Rig<'_> {
     /// Waits up to ten seconds for something to become true.
-    fn settles(&self, what: &str, is: impl Fn() -> Result<bool, String>) -> Outcome {
+    pub(super) fn settles(&self, what: &str, is: impl Fn() -> Result<bool, String>) -> Outcome {
         let deadline = Instant::now() + Duration::from_secs(10);
         while !is()? {
             if Instant::now() > deadline {

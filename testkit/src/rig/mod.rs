@@ -7,6 +7,7 @@ mod binding;
 mod command;
 mod edu;
 mod lease;
+mod qtest;
 mod refusals;
 mod run;
 mod selftest;
@@ -36,6 +37,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("disk-data", lease::disk_data),
     ("rolls-back", lease::rolls_back),
     ("probe-is-silent", lease::probe_is_silent),
+    ("inner-machine", qtest::works),
     ("twins", lease::twins),
     ("shared", lease::shared),
     ("user-is-named", lease::user_is_named),
