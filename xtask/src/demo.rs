@@ -12,13 +12,25 @@ use crate::{process, test};
 /// What is done in the rig, by busybox's shell there.
 const SCRIPT: &str = include_str!("demo.sh");
 
+/// What to do with a card of one's own.
+const NEXT: &str = "
+With a card of your own:
+
+  kireji list                                    # which cards there are
+  sudo kireji selftest 29:00 --take              # whether one can be given away, in a second
+  sudo kireji run haiku.iso --device 29:00       # Haiku with the card
+";
+
 /// Builds kireji, looks at this machine, then does the main job in a rig.
 pub fn demo(report: &Report, consent: Consent) -> Result<()> {
     let kireji = report.stage("building", build)?;
     report
         .stage("the cards of this machine", || process::run(Command::new(&kireji).arg("list")))?;
     let lab = test::prepare(report, consent)?;
-    report.stage("the main job, in a rig with an Intel IOMMU", || in_rig(&kireji, lab.as_deref()))
+    report
+        .stage("the main job, in a rig with an Intel IOMMU", || in_rig(&kireji, lab.as_deref()))?;
+    report.say(NEXT);
+    Ok(())
 }
 
 fn build() -> Result<PathBuf> {

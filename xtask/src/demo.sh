@@ -5,4 +5,7 @@ show() {
     "$@"
 }
 show kireji list
+show kireji take 01:00
+show kireji selftest 01:00
+show kireji return 01:00
 show kireji status

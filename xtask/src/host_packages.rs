@@ -29,7 +29,13 @@ struct Needed {
     pacman: Option<&'static str>,
 }
 
-const NEEDED: [Needed; 3] = [
+const NEEDED: [Needed; 4] = [
+    Needed {
+        program: "lspci",
+        apt: Some("pciutils"),
+        dnf: Some("pciutils"),
+        pacman: Some("pciutils"),
+    },
     Needed {
         program: "mke2fs",
         apt: Some("e2fsprogs"),
@@ -132,12 +138,12 @@ mod tests {
     #[test]
     fn only_what_is_missing_is_installed() {
         let nothing = |_: &str| false;
-        assert_eq!(missing(Some(Manager::Apt), nothing), ["e2fsprogs"]);
+        assert_eq!(missing(Some(Manager::Apt), nothing), ["pciutils", "e2fsprogs"]);
         assert_eq!(
-            missing(Some(Manager::Dnf), |program| program == "mke2fs"),
+            missing(Some(Manager::Dnf), |program| ["mke2fs", "lspci"].contains(&program)),
             ["qemu-system-x86-core", "qemu-img"]
         );
-        assert_eq!(missing(None, nothing), ["mke2fs", "qemu-system-x86_64", "qemu-img"]);
+        assert_eq!(missing(None, nothing), ["lspci", "mke2fs", "qemu-system-x86_64", "qemu-img"]);
         assert_eq!(missing(None, |_| true), Vec::<&str>::new());
         assert_eq!(
             install_command(Manager::Pacman, &["qemu-img"]).join(" "),

@@ -43,6 +43,11 @@ impl Report {
         result
     }
 
+    /// Tells something that stands by itself.
+    pub fn say(&self, text: &str) {
+        self.line(text);
+    }
+
     /// Tells something of the stage at hand.
     pub fn note(&self, text: &str) {
         self.line(&format!("        {text}"));

@@ -58,7 +58,7 @@ impl Rig<'_> {
             let line = self.host.text(format!("/proc/{name}/cmdline")).unwrap_or_default();
             // The lab starts QEMU through a loader, whose name it then has; and kireji has QEMU's
             // arguments among its own until it becomes QEMU.
-            let is_qemu = line.contains("vfio-pci") && command != "kireji";
+            let is_qemu = line.contains("vfio-pci,host=") && command != "kireji";
             if is_qemu && !state.contains(") Z ") {
                 return Ok(Some(pid));
             }
