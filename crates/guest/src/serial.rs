@@ -38,7 +38,7 @@ pub enum Shown<'a> {
 #[derive(Debug)]
 pub struct Serial {
     first: Arc<OnceLock<Instant>>,
-    drain: JoinHandle<Option<io::Error>>,
+    drain: JoinHandle<(Option<io::Error>, u64)>,
     helpers: Vec<JoinHandle<()>>,
 }
 
@@ -49,6 +49,8 @@ pub struct Drained {
     pub first: Option<Instant>,
     /// Why the file does not hold everything, if so.
     pub error: Option<io::Error>,
+    /// How many bytes were left out at the end of what was shown.
+    pub left_out: u64,
 }
 
 impl Serial {
@@ -82,7 +84,7 @@ impl Serial {
             let mut drain = Drain { file, screen, changed, left_out: 0, error: None };
             drain.run(line, &seen, &bell);
             drop((&bell).write(b"!"));
-            drain.error
+            (drain.error, drain.left_out)
         })?;
         Ok(Self { first, drain, helpers })
     }
@@ -97,14 +99,15 @@ impl Serial {
     pub fn finish(self, limit: Duration) -> Drained {
         let first = self.first();
         // A panic in the thread would be a bug, whose trace is on standard error.
-        let error = self.drain.join().unwrap_or_else(|_| Some(io::ErrorKind::Other.into()));
+        let broken = |_| (Some(io::ErrorKind::Other.into()), 0);
+        let (error, left_out) = self.drain.join().unwrap_or_else(broken);
         let deadline = Instant::now() + limit;
         for helper in self.helpers {
             while !helper.is_finished() && Instant::now() < deadline {
                 std::thread::sleep(Duration::from_millis(5));
             }
         }
-        Drained { first, error }
+        Drained { first, error, left_out }
     }
 }
 
@@ -145,11 +148,6 @@ impl Drain {
                 // The other end of a socket may go with an error instead of an end.
                 Err(_) => break,
             }
-        }
-        if self.left_out > 0
-            && let Some(screen) = &self.screen
-        {
-            drop(screen.try_send(Piece::LeftOut(self.left_out)));
         }
     }
 
@@ -257,12 +255,13 @@ mod tests {
         }
         drop(release);
         drop(l.guest);
-        l.serial.finish(SOON);
+        let drained = l.serial.finish(SOON);
         let kept = std::fs::metadata(l.dir.path().join("serial.log")).unwrap().len();
         assert_eq!(usize::try_from(kept).unwrap(), chunks * CHUNK);
         let (bytes, left_out) = *shown.lock().unwrap();
+        let left_out = left_out + usize::try_from(drained.left_out).unwrap();
         assert!(left_out > 0 && bytes > 0, "{bytes} shown, {left_out} left out");
-        assert!(bytes + left_out <= chunks * CHUNK);
+        assert_eq!(bytes + left_out, chunks * CHUNK);
     }
 
     #[test]

@@ -420,7 +420,7 @@ impl Loop<'_> {
         }
         self.look_at_serial();
         let serial = self.qemu.serial.take().map(|serial| serial.finish(SHOW_LIMIT));
-        let serial = serial.unwrap_or(Drained { first: None, error: None });
+        let serial = serial.unwrap_or(Drained { first: None, error: None, left_out: 0 });
         if let Some(at) = serial.first {
             self.reach(Stage::FirstByte, at);
         }

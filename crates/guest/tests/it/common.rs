@@ -72,6 +72,7 @@ pub enum Then {
     Halt,
     Reset,
     Echo,
+    Write,
 }
 
 /// A disk whose first sector writes `text` to COM1 and then does as told.
@@ -94,6 +95,11 @@ pub fn guest_disk(path: &Path, text: &str, then: Then) {
         Then::Halt => &[],
         // mov al, 0xfe; out 0x64, al: the keyboard controller pulls the reset line
         Then::Reset => &[0xb0, 0xfe, 0xe6, 0x64],
+        // mov ax, 0x0301; mov cx, 2; mov dx, 0x0080; mov bx, 0x7c00; int 0x13: the BIOS writes the
+        // second sector of the first disk
+        Then::Write => {
+            &[0xb8, 0x01, 0x03, 0xb9, 0x02, 0x00, 0xba, 0x80, 0x00, 0xbb, 0x00, 0x7c, 0xcd, 0x13]
+        }
         // wait: mov dx, COM1+5; in al, dx; test al, 1; jz wait; mov dx, COM1; in al, dx;
         // out dx, al; jmp wait
         Then::Echo => &[

@@ -222,6 +222,30 @@ fn several_threads_can_speak_to_it() {
 }
 
 #[test]
+fn a_disk_that_gets_full_ends_the_run() {
+    let f = fixture();
+    // What the guest writes is made to fail as it does on a full disk.
+    let mut machine = f.machine("writing\n", Then::Write, |_| {});
+    for argument in &mut machine.arguments {
+        let text = argument.to_str().unwrap();
+        if text.starts_with("driver=raw,node-name=disk,") {
+            let file = f.dir.path().join("disk");
+            *argument = format!(
+                "driver=raw,node-name=disk,file.driver=blkdebug,file.image.driver=file,\
+                 file.image.filename={},file.inject-error.0.event=none,\
+                 file.inject-error.0.iotype=write,file.inject-error.0.errno=28",
+                file.display()
+            )
+            .into();
+        }
+    }
+    let rules = Supervision { limit: Some(SOON), ..Supervision::default() };
+    let (outcome, events) = f.run(&machine, &rules);
+    assert_eq!(outcome.ending, Ending::NoSpace, "{}", outcome.log);
+    assert_eq!(how(&events), ["quit"]);
+}
+
+#[test]
 fn a_qemu_that_refuses_its_arguments_says_so_in_its_log() {
     let f = fixture();
     let extra = vec!["-device".into(), "no-such-device".into()];
