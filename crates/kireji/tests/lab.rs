@@ -113,18 +113,16 @@ fn without_an_iommu_a_take_is_refused_and_rolled_back() {
 }
 
 #[test]
-fn another_cards_function_in_the_group_is_refused_by_name() {
-    scenarios("multifunction", &["shared 0000:00:04.0 0000:00:04.1"]);
+fn functions_of_one_card_move_together_and_those_of_another_not() {
+    scenarios(
+        "multifunction",
+        &["shared 0000:00:04.0 0000:00:04.1", "whole-card 0000:01:00.0 0000:01:00.1"],
+    );
 }
 
 #[test]
 fn of_twins_only_the_named_one_moves() {
     scenarios("twins", &["twins 0000:01:00.0 0000:02:00.0"]);
-}
-
-#[test]
-fn a_card_with_two_functions_moves_as_one() {
-    scenarios("multifunction", &["whole-card 0000:01:00.0 0000:01:00.1"]);
 }
 
 #[test]
