@@ -66,11 +66,22 @@ fn amd_drives_cards_through_vfio() {
 }
 
 #[test]
+fn intel_hands_cards_to_an_inner_machine() {
+    scenarios("intel", &[&format!("inner-machine {EDU} {NIC} {NVME}")]);
+}
+
+#[test]
+fn amd_hands_cards_to_an_inner_machine() {
+    scenarios("amd", &[&format!("inner-machine {EDU} {NIC} {NVME}")]);
+}
+
+#[test]
 fn intel_takes_and_returns() {
     scenarios(
         "intel",
         &[
             &format!("comes-back {NIC} {EDU}"),
+            &format!("proof-in-one-command {NIC}"),
             &format!("disk-data {NVME}"),
             &format!("probe-is-silent {NIC}"),
             &format!("user-is-named {EDU}"),
@@ -102,11 +113,34 @@ fn without_an_iommu_a_take_is_refused_and_rolled_back() {
 }
 
 #[test]
-fn another_cards_function_in_the_group_is_refused_by_name() {
-    scenarios("multifunction", &["shared 0000:00:04.0 0000:00:04.1"]);
+fn functions_of_one_card_move_together_and_those_of_another_not() {
+    scenarios(
+        "multifunction",
+        &["shared 0000:00:04.0 0000:00:04.1", "whole-card 0000:01:00.0 0000:01:00.1"],
+    );
 }
 
 #[test]
 fn of_twins_only_the_named_one_moves() {
     scenarios("twins", &["twins 0000:01:00.0 0000:02:00.0"]);
+}
+
+#[test]
+fn behind_a_bridge_all_is_one_group() {
+    let both = "0000:02:01.0 0000:02:02.0";
+    let of_both = ["whole-card", "shared-group"].map(|name| format!("{name} {both}"));
+    scenarios("bridge", &of_both.each_ref().map(String::as_str));
+}
+
+#[test]
+fn a_port_in_the_group_is_in_nobodys_way() {
+    scenarios("no-acs", &["selftest 0000:01:00.0"]);
+}
+
+#[test]
+fn without_interrupt_remapping_the_reason_is_named() {
+    scenarios(
+        "no-remap",
+        &[&format!("proof-without-remapping {NIC}"), &format!("no-remapping {NIC}")],
+    );
 }

@@ -7,6 +7,7 @@ mod binding;
 mod command;
 mod edu;
 mod lease;
+mod proof;
 mod qtest;
 mod refusals;
 mod run;
@@ -37,7 +38,6 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("disk-data", lease::disk_data),
     ("rolls-back", lease::rolls_back),
     ("probe-is-silent", lease::probe_is_silent),
-    ("inner-machine", qtest::works),
     ("twins", lease::twins),
     ("shared", lease::shared),
     ("user-is-named", lease::user_is_named),
@@ -46,6 +46,10 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("survives-its-own-death", run::survives_its_own_death),
     ("stops-on-a-signal", run::stops_on_a_signal),
     ("survives-kills", lease::survives_kills),
+    ("whole-card", proof::whole_card),
+    ("proof-in-one-command", proof::in_one_command),
+    ("proof-without-remapping", proof::without_remapping),
+    ("inner-machine", qtest::works),
 ];
 
 /// The rig that we are in.
