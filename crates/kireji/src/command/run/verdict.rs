@@ -1,5 +1,7 @@
 //! What the end of a run means.
 
+use std::os::unix::process::ExitStatusExt;
+
 use guest::diagnosis::{self, Cause, Kind};
 use guest::launch::Step;
 use guest::process::{Ending, Outcome};
@@ -37,8 +39,10 @@ pub(super) fn judge(outcome: &Outcome) -> Result<(Exit, String), CommandError> {
                 _ => error,
             })
         }
-        Ending::NotStarted => Err(from_log(outcome, "QEMU did not start", Exit::Qemu)),
-        Ending::Crashed => {
+        Ending::NotStarted if outcome.status.signal().is_none() => {
+            Err(from_log(outcome, "QEMU did not start", Exit::Qemu))
+        }
+        Ending::NotStarted | Ending::Crashed => {
             let what = format!("QEMU ended by itself with {}", outcome.status);
             Err(from_log(outcome, &what, Exit::QemuCrashed))
         }
