@@ -1,0 +1,212 @@
+//! `run`, `runs` and `log`: what goes wrong is told once, with its exit code, and changes nothing.
+//!
+//! Runs that work are tried with a real QEMU at the end of this file, and with a card in the lab.
+
+mod common;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use common::{Ended, kireji};
+use kireji::Exit;
+use testkit::fake_kernel::FakeKernel;
+use testkit::image::{self, Then};
+use testkit::tree::{Function, Tree};
+
+const NIC: &str = "0000:00:03.0";
+
+fn kernel() -> FakeKernel {
+    let mut tree = Tree::new();
+    tree.write("/proc/self/mountinfo", "");
+    tree.write("/proc/swaps", "Filename\tType\tSize\tUsed\tPriority\n");
+    tree.add(Function::new(NIC, 0x8086, 0x10d3).class(0x02_0000).group(1).driver("e1000e"));
+    let mut kernel = FakeKernel::new(tree);
+    kernel.natural(NIC, "e1000e");
+    kernel
+}
+
+struct Place {
+    dir: tempfile::TempDir,
+    kernel: FakeKernel,
+}
+
+impl Place {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        image::write(&dir.path().join("good.image"), "hello\r\n", Then::PowerOff);
+        Self { dir, kernel: kernel() }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.dir.path().join(name).to_string_lossy().into_owned()
+    }
+
+    fn run(&self, image: &str, more: &[&str]) -> Ended {
+        let image = if image.contains("://") { image.to_owned() } else { self.path(image) };
+        kireji(&self.kernel, &[&["run", &image], more].concat())
+    }
+
+    /// Checks that a run fails so, and that neither host nor state directory has changed.
+    fn fails(&self, image: &str, more: &[&str], exit: Exit, says: &str) {
+        self.kernel.kill(None);
+        let ended = self.run(image, more);
+        assert_eq!(ended.exit, exit, "{image} {more:?}: {}", ended.err);
+        assert!(ended.err.contains(says), "{image} {more:?}: {}", ended.err);
+        let errors = ended.err.lines().filter(|line| line.starts_with("error:")).count();
+        assert_eq!(errors, 1, "{}", ended.err);
+        assert_eq!(self.kernel.writes(), []);
+        let runs = self.kernel.tree.locate("/home/user/.local/state/kireji/runs");
+        assert!(!runs.exists(), "{image} {more:?} left a run");
+    }
+}
+
+#[test]
+fn what_is_no_image_is_told_apart() {
+    let place = Place::new();
+    std::fs::write(place.dir.path().join("empty"), "").expect("a file");
+    std::fs::create_dir(place.dir.path().join("directory")).expect("a directory");
+    let whole = std::fs::read(place.dir.path().join("good.image")).expect("the image");
+    std::fs::write(place.dir.path().join("cut"), &whole[..whole.len() / 2]).expect("a file");
+    std::fs::write(place.dir.path().join("zip"), b"PK\x03\x04rest of it").expect("a file");
+    for (image, says) in [
+        ("missing", "cannot read the image"),
+        ("empty", "is empty"),
+        ("directory", "is a directory"),
+        ("cut", "is cut off"),
+        ("zip", "not an image"),
+        ("https://download.example/haiku.iso", "an address on the network"),
+    ] {
+        place.fails(image, &[], Exit::Image, says);
+    }
+}
+
+#[test]
+fn a_missing_or_unfit_qemu_is_told() {
+    let place = Place::new();
+    let missing = place.path("no-such-qemu");
+    place.fails("good.image", &["--qemu", &missing], Exit::Qemu, "cannot find");
+    // A program that is not QEMU.
+    place.fails("good.image", &["--qemu", "/bin/true"], Exit::Qemu, "/true");
+    std::fs::write(place.dir.path().join("caps"), "{]").expect("a file");
+    let damaged = place.path("caps");
+    place.fails("good.image", &["--qemu-caps", &damaged], Exit::Qemu, "capabilities");
+}
+
+#[test]
+fn an_unknown_card_is_told_before_anything_is_made() {
+    let place = Place::new();
+    place.fails(
+        "good.image",
+        &["--device", "77:00.0"],
+        Exit::Usage,
+        "there is no PCI function 0000:77:00.0",
+    );
+}
+
+#[test]
+fn what_qemu_cannot_do_is_told_before_the_card_is_taken() {
+    let place = Place::new();
+    let card = ["--device", NIC, "--accel", "tcg"];
+    let with = |more: &[&'static str]| [&card[..], more].concat();
+    place.fails("good.image", &with(&["--emulate", "nosuch"]), Exit::Qemu, "`nosuch`");
+    place.fails("good.image", &with(&["--memory", "1"]), Exit::Usage, "memory in MiB");
+    place.fails("good.image", &with(&["--cpus", "0"]), Exit::Usage, "processors");
+    let forward = with(&["--net", "none", "--forward", "2222:22"]);
+    place.fails("good.image", &forward, Exit::Usage, "--forward");
+    place.fails("good.image", &with(&["--primary-display"]), Exit::Usage, "display card");
+}
+
+#[test]
+fn a_dry_run_prints_arguments_and_makes_nothing() {
+    let place = Place::new();
+    let ended = place.run("good.image", &["--device", NIC, "--accel", "tcg", "--dry-run"]);
+    assert_eq!(ended.exit, Exit::Done, "{}", ended.err);
+    assert!(ended.out.lines().any(|line| line.starts_with("vfio-pci,host=0000:00:03.0")));
+    assert!(!place.kernel.tree.locate("/home").exists());
+    assert!(!place.kernel.tree.locate("/run").exists());
+}
+
+#[test]
+fn there_is_no_run_yet() {
+    let kernel = kernel();
+    let runs = kireji(&kernel, &["runs"]);
+    assert_eq!(runs.exit, Exit::Done);
+    assert_eq!(runs.err, "There was no run yet.\n");
+    let log = kireji(&kernel, &["log"]);
+    assert_eq!(log.exit, Exit::HostCannot);
+}
+
+/// Runs the program itself, with a state directory of its own.
+fn program(state: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_kireji"))
+        .args(args)
+        .env("XDG_STATE_HOME", state)
+        .env("XDG_CACHE_HOME", state.join("cache"))
+        .output()
+        .expect("kireji runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn a_guest_with_an_emulated_card_runs_without_root_or_iommu() {
+    let place = Place::new();
+    let image = place.path("good.image");
+    let before = std::fs::read(&image).expect("the image");
+    let state = place.dir.path().join("state");
+    let args = ["run", &image, "--emulate", "edu", "--accel", "tcg", "--memory", "64"];
+    let ended = program(&state, &args);
+    assert_eq!(ended.status.code(), Some(0), "{}", text(&ended.stderr));
+    assert_eq!(text(&ended.stdout), "hello\r\n");
+    assert!(std::fs::read(&image).expect("the image") == before, "the image was written");
+    let log = program(&state, &["log"]);
+    assert_eq!(text(&log.stdout), "hello\r\n");
+    let runs = program(&state, &["runs"]);
+    assert!(text(&runs.stdout).contains("The guest shut down."), "{}", text(&runs.stdout));
+}
+
+#[test]
+fn a_guest_that_goes_on_is_stopped_when_its_time_is_up() {
+    let place = Place::new();
+    let image = place.path("halt.image");
+    image::write(image.as_ref(), "waiting\r\n", Then::Halt);
+    let state = place.dir.path().join("state");
+    let args = ["run", &image, "--accel", "tcg", "--memory", "64", "--timeout", "1", "--json"];
+    let ended = program(&state, &args);
+    assert_eq!(ended.status.code(), Some(22), "{}", text(&ended.stderr));
+    for line in text(&ended.stdout).lines() {
+        let event: serde_json::Value = serde_json::from_str(line).expect("JSON lines");
+        assert!(event["event"].is_string(), "{line}");
+    }
+}
+
+#[test]
+fn several_runs_at_once_do_not_collide() {
+    let place = Place::new();
+    let image = place.path("good.image");
+    let state = place.dir.path().join("state");
+    let args = ["run", &image, "--accel", "tcg", "--memory", "64"];
+    std::thread::scope(|scope| {
+        let runs: Vec<_> = (0..3).map(|_| scope.spawn(|| program(&state, &args))).collect();
+        for run in runs {
+            let ended = run.join().expect("the thread");
+            assert_eq!(ended.status.code(), Some(0), "{}", text(&ended.stderr));
+        }
+    });
+    let runs = program(&state, &["runs", "--json"]);
+    let document: serde_json::Value = serde_json::from_slice(&runs.stdout).expect("JSON");
+    assert_eq!(document["runs"].as_array().map(Vec::len), Some(3));
+}
+
+#[test]
+fn output_that_cannot_be_written_is_an_error_of_its_own() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
+    let ended = Command::new(env!("CARGO_BIN_EXE_kireji"))
+        .arg("explain")
+        .stdout(full)
+        .output()
+        .expect("kireji runs");
+    assert_eq!(ended.status.code(), Some(16), "{}", text(&ended.stderr));
+}
