@@ -83,6 +83,7 @@ fn intel_takes_and_returns() {
             &format!("comes-back {NIC} {EDU}"),
             &format!("proof-in-one-command {NIC}"),
             &format!("disk-data {NVME}"),
+            &format!("rom {NIC} {EDU}"),
             &format!("probe-is-silent {NIC}"),
             &format!("user-is-named {EDU}"),
         ],

@@ -10,6 +10,7 @@ mod lease;
 mod proof;
 mod qtest;
 mod refusals;
+mod rom;
 mod run;
 mod selftest;
 
@@ -41,6 +42,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("twins", lease::twins),
     ("shared", lease::shared),
     ("user-is-named", lease::user_is_named),
+    ("rom", rom::saved),
     ("runs-and-returns", run::runs_and_returns),
     ("survives-qemus-death", run::survives_qemus_death),
     ("survives-its-own-death", run::survives_its_own_death),

@@ -10,6 +10,7 @@ pub mod list;
 mod outcome;
 pub mod recover;
 mod refuse;
+mod rom;
 pub mod run;
 pub mod runs;
 pub mod selftest;

@@ -1,5 +1,7 @@
 //! `kireji show`: one card or function in depth.
 
+use std::path::PathBuf;
+
 use host::{Measured, Sysroot};
 use pci::config::{CapabilityWalk, ConfigSpace};
 use pci::{Function, Host, Named, Names, Region, RegionKind};
@@ -7,8 +9,8 @@ use serde::Serialize;
 
 use crate::{CommandError, Context, Exit};
 
-use super::list;
 use super::target::Target;
+use super::{list, rom};
 
 /// Arguments of `show`.
 #[derive(Debug, clap::Args)]
@@ -18,6 +20,9 @@ pub struct Args {
     /// Show this one function only, not the whole card
     #[arg(long)]
     function: bool,
+    /// Save the option ROM in this file, if it is whole and no shadowed copy
+    #[arg(long, value_name = "FILE")]
+    rom: Option<PathBuf>,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -58,6 +63,18 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
     let target = Target::find(&host, args.address, args.function)?;
     let functions: Vec<_> =
         target.functions.iter().filter_map(|address| host.function(*address)).collect();
+    if let Some(file) = &args.rom {
+        let has_rom = |function: &&&Function| {
+            let regions = Region::read_all(context.host, function.address).unwrap_or_default();
+            regions.iter().any(|region| region.kind == RegionKind::Rom)
+        };
+        // Of a card's functions one has the ROM.
+        let Some(function) = functions.iter().find(has_rom).or(functions.first()) else {
+            return Ok(Exit::Done);
+        };
+        rom::save(context, function, file)?;
+        return Ok(Exit::Done);
+    }
     let names = Names::read(context.host, &host);
     let mut details = Vec::new();
     for function in functions {

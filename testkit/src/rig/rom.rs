@@ -1,0 +1,19 @@
+//! The option ROM of a card, read from the real attribute.
+
+use pci::Address;
+use pci::rom::Rom;
+
+use super::{Outcome, Rig, said};
+
+/// The first function's ROM is saved whole; the second has none, which is told.
+pub(super) fn saved(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
+    let [with, without] = functions else { return Err("this takes two functions".to_owned()) };
+    let file = "/tmp/saved.rom";
+    rig.expect(&format!("show {with} --rom {file}"), 0)?;
+    let bytes = std::fs::read(file).map_err(said)?;
+    let rom = Rom::parse(&bytes).map_err(said)?;
+    rig.same("its length", rom.length(), bytes.len())?;
+    let refused = rig.expect(&format!("show {without} --rom /tmp/none.rom"), 15)?;
+    rig.says(&refused.err, "E-ROM")?;
+    rig.holds("nothing was written", !std::path::Path::new("/tmp/none.rom").exists())
+}
