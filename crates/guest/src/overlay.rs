@@ -1,25 +1,26 @@
 //! Where a guest's writes go: into an overlay that is thrown away, into one that lasts, or into the
 //! image itself.
 //!
-//! Overlays are qcow2 files made by `qemu-img` with the image as their backing file, which is then
-//! never written. A backing file that changes under its overlay gives a damaged disk, so a lasting
-//! overlay remembers which state of the image it was made for.
+//! Overlays are qcow2 files with the image as their backing file, which is then never written. An
+//! empty one is little more than a header, so it is written here, in a fraction of the time that
+//! starting `qemu-img` takes. A backing file that changes under its overlay gives a damaged disk,
+//! so a lasting overlay remembers which state of the image it was made for.
 
-use std::ffi::{OsStr, OsString};
+mod qcow2;
+
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use host::{Program, RunError, Runner, atomic};
+use host::atomic;
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::qemu::DiskFormat;
 
-/// What is kept of `qemu-img`'s standard error for a message, in characters.
-const SHOWN: usize = 400;
 /// The longest name of a lasting overlay, in bytes, so that it fits a file name with its suffixes.
 const LONGEST_NAME: usize = 100;
 
@@ -37,21 +38,13 @@ pub struct Source {
 /// An overlay could not be made, or an image not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OverlayError {
-    /// There is no `qemu-img`.
-    #[error("cannot find qemu-img")]
-    NoTool,
-    /// `qemu-img` could not be run to its end.
-    #[error("cannot run qemu-img")]
-    Run(#[source] RunError),
-    /// `qemu-img` refused.
-    #[error("qemu-img cannot {verb} {}: {stderr}", path.display())]
-    Refused {
-        /// What it was to do.
-        verb: &'static str,
-        /// With which file.
+    /// The image cannot be under an overlay.
+    #[error("cannot make an overlay over {}: {what}", path.display())]
+    Unfit {
+        /// The image.
         path: PathBuf,
-        /// The end of what it wrote to standard error.
-        stderr: String,
+        /// What is wrong with it.
+        what: &'static str,
     },
     /// The disk is full.
     #[error("no space for the overlay {}", path.display())]
@@ -107,104 +100,67 @@ impl OverlayError {
     }
 }
 
-/// `qemu-img`, found.
-#[derive(Clone, Debug)]
-pub struct Tool<'a> {
-    runner: &'a dyn Runner,
-    program: PathBuf,
+/// Makes an empty overlay over `image`.
+///
+/// # Errors
+/// It cannot be made; nothing is left of it then.
+pub fn create(image: &Source, overlay: &Path) -> Result<(), OverlayError> {
+    let size = disk_size(image)?;
+    let format = image.format.driver();
+    let Some(bytes) = qcow2::overlay(size, &backing(image), format) else {
+        return Err(unfit(image, "its path is longer than qcow2 can hold"));
+    };
+    let file = File::options().write(true).create_new(true).open(overlay);
+    let mut file = file.map_err(OverlayError::at("create", overlay))?;
+    whole(io::Write::write_all(&mut file, &bytes), overlay)
 }
 
-impl<'a> Tool<'a> {
-    /// Finds `qemu-img`: beside the QEMU binary, else in `path`, the value of the environment
-    /// variable `PATH`.
-    ///
-    /// # Errors
-    /// There is none.
-    pub fn locate(
-        runner: &'a dyn Runner,
-        qemu: &Path,
-        path: Option<&OsStr>,
-    ) -> Result<Self, OverlayError> {
-        let beside = qemu.parent().map(Path::to_owned);
-        let dirs = beside.into_iter().chain(std::env::split_paths(path.unwrap_or_default()));
-        let program = dirs.map(|dir| dir.join("qemu-img")).find(|file| file.is_file());
-        Ok(Self { runner, program: program.ok_or(OverlayError::NoTool)? })
-    }
+/// Leaves nothing of an overlay that could not be written to its end.
+fn whole(written: io::Result<()>, overlay: &Path) -> Result<(), OverlayError> {
+    written.map_err(|error| {
+        // The error that matters is the one being returned.
+        drop(std::fs::remove_file(overlay));
+        match error.kind() {
+            io::ErrorKind::StorageFull => OverlayError::Full { path: overlay.to_owned() },
+            _ => OverlayError::at("write", overlay)(error),
+        }
+    })
+}
 
-    /// Makes an overlay over `image`.
-    ///
-    /// # Errors
-    /// It cannot be made; nothing is left of it then.
-    pub fn create(&self, image: &Source, overlay: &Path) -> Result<(), OverlayError> {
-        let program = Program::new(&self.program)
-            .args(["create", "-q", "-f", "qcow2", "-F", image.format.driver(), "-b"])
-            .arg(backing(image))
-            .arg(overlay);
-        let result = self.run("make an overlay over", &image.path, &program);
-        if result.is_err() {
-            // What matters is the error being returned; a file that was never made is no other.
-            drop(std::fs::remove_file(overlay));
-        }
-        result.map_err(|error| match error {
-            OverlayError::Refused { stderr, .. } if stderr.contains("No space left on device") => {
-                OverlayError::Full { path: overlay.to_owned() }
-            }
-            other => other,
-        })
+/// Returns the lasting overlay `name` below `directory`, made if it is not there yet.
+///
+/// # Errors
+/// It was made for another image or another state of this one, or cannot be made.
+pub fn lasting(directory: &Path, name: &str, image: &Source) -> Result<PathBuf, OverlayError> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let fits = (1..=LONGEST_NAME).contains(&name.len()) && !name.starts_with('.');
+    if !fits || !name.bytes().all(is_plain) {
+        return Err(OverlayError::Name { name: name.to_owned() });
     }
-
-    fn run(&self, verb: &'static str, path: &Path, program: &Program) -> Result<(), OverlayError> {
-        let finished = self.runner.run(program).map_err(|error| match error {
-            RunError::Start { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                OverlayError::NoTool
-            }
-            error => OverlayError::Run(error),
-        })?;
-        if finished.status.success() {
-            return Ok(());
+    let overlay = directory.join(format!("{name}.qcow2"));
+    let about = directory.join(format!("{name}.json"));
+    let state = State::of(&image.path)?;
+    match State::load(&about)? {
+        Some(known) if known.path != state.path => {
+            return Err(OverlayError::OtherImage { image: known.path, name: name.to_owned() });
         }
-        let text = String::from_utf8_lossy(&finished.stderr);
-        let stderr: String = text.trim().chars().take(SHOWN).collect();
-        Err(OverlayError::Refused { verb, path: path.to_owned(), stderr })
+        Some(known) if known != state => {
+            return Err(OverlayError::Changed { image: state.path, name: name.to_owned() });
+        }
+        Some(_) if overlay.exists() => return Ok(overlay),
+        Some(_) | None => {}
     }
-
-    /// Returns the lasting overlay `name` below `directory`, made if it is not there yet.
-    ///
-    /// # Errors
-    /// It was made for another image or another state of this one, or cannot be made.
-    pub fn lasting(
-        &self,
-        directory: &Path,
-        name: &str,
-        image: &Source,
-    ) -> Result<PathBuf, OverlayError> {
-        let is_plain =
-            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-        let fits = (1..=LONGEST_NAME).contains(&name.len()) && !name.starts_with('.');
-        if !fits || !name.bytes().all(is_plain) {
-            return Err(OverlayError::Name { name: name.to_owned() });
+    std::fs::create_dir_all(directory).map_err(OverlayError::at("create", directory))?;
+    // The description is written last, so an overlay without one was never finished.
+    match std::fs::remove_file(&overlay) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(OverlayError::at("remove", &overlay)(error));
         }
-        let overlay = directory.join(format!("{name}.qcow2"));
-        let about = directory.join(format!("{name}.json"));
-        let state = State::of(&image.path)?;
-        match State::load(&about)? {
-            Some(known) if known.path != state.path => {
-                Err(OverlayError::OtherImage { image: known.path, name: name.to_owned() })
-            }
-            Some(known) if known != state => {
-                Err(OverlayError::Changed { image: state.path, name: name.to_owned() })
-            }
-            Some(_) if overlay.exists() => Ok(overlay),
-            // The description is written last, so an overlay without one was never finished.
-            _ => {
-                std::fs::create_dir_all(directory)
-                    .map_err(OverlayError::at("create", directory))?;
-                self.create(image, &overlay)?;
-                state.save(&about)?;
-                Ok(overlay)
-            }
-        }
+        _ => {}
     }
+    create(image, &overlay)?;
+    state.save(&about)?;
+    Ok(overlay)
 }
 
 /// Checks that no other QEMU has the image open, be it only under an overlay, so that it may be
@@ -224,7 +180,29 @@ pub fn check_free(image: &Path) -> Result<(), OverlayError> {
     }
 }
 
-/// The backing file as `qemu-img` takes it: a path, or a description where a path does not do.
+/// Size in bytes of the disk that an image holds, in whole sectors.
+fn disk_size(image: &Source) -> Result<u64, OverlayError> {
+    let read = || OverlayError::at("read", &image.path);
+    let mut file = File::open(&image.path).map_err(read())?;
+    let size = match image.format {
+        DiskFormat::Raw => file.metadata().map_err(read())?.len().saturating_sub(image.offset),
+        DiskFormat::Qcow2 => {
+            let mut head = [0; 32];
+            io::Read::read_exact(&mut file, &mut head).map_err(read())?;
+            qcow2::virtual_size(&head).ok_or_else(|| unfit(image, "it is not a qcow2 file"))?
+        }
+    };
+    match size.checked_next_multiple_of(512) {
+        Some(size) if size > 0 => Ok(size),
+        _ => Err(unfit(image, "it holds no disk")),
+    }
+}
+
+fn unfit(image: &Source, what: &'static str) -> OverlayError {
+    OverlayError::Unfit { path: image.path.clone(), what }
+}
+
+/// The backing file as QEMU takes it: a path, or a description where a path does not do.
 fn backing(image: &Source) -> OsString {
     if image.offset == 0 {
         return image.path.clone().into_os_string();
@@ -271,118 +249,4 @@ impl State {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use host::{Finished, SystemRunner};
-    use std::os::unix::process::ExitStatusExt;
-    use std::process::ExitStatus;
-    use std::time::{Duration, SystemTime};
-
-    fn tool(runner: &dyn Runner) -> Tool<'_> {
-        let qemu = crate::qemu::for_tests();
-        let path = std::env::var_os("PATH");
-        Tool::locate(runner, &qemu, path.as_deref()).expect("tests need qemu-img")
-    }
-
-    fn image(path: PathBuf, size: u64) -> Source {
-        File::create(&path).unwrap().set_len(size).unwrap();
-        Source { path, format: DiskFormat::Raw, offset: 0 }
-    }
-
-    /// What `qemu-img info` says of a file.
-    fn info(path: &Path) -> serde_json::Value {
-        let program = tool(&SystemRunner).program;
-        let program = Program::new(program).args(["info", "--output=json"]).arg(path);
-        serde_json::from_slice(&SystemRunner.run(&program).unwrap().stdout).unwrap()
-    }
-
-    #[test]
-    fn an_overlay_shows_the_image_and_takes_little_room() {
-        let dir = tempfile::tempdir().unwrap();
-        let image = image(dir.path().join("a, b: c.iso"), 64 << 20);
-        let overlay = dir.path().join("overlay.qcow2");
-        tool(&SystemRunner).create(&image, &overlay).unwrap();
-        let said = info(&overlay);
-        assert_eq!(said["virtual-size"], 64 << 20);
-        assert_eq!(said["format"], "qcow2");
-        assert_eq!(said["backing-filename"], image.path.to_str().unwrap());
-        assert_eq!(said["backing-filename-format"], "raw");
-        assert!(std::fs::metadata(&overlay).unwrap().len() < 1 << 20);
-    }
-
-    #[test]
-    fn a_disk_behind_a_header_is_seen_without_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let image = Source { offset: 65536, ..image(dir.path().join("haiku.vmdk"), 1 << 20) };
-        let overlay = dir.path().join("overlay.qcow2");
-        tool(&SystemRunner).create(&image, &overlay).unwrap();
-        assert_eq!(info(&overlay)["virtual-size"], (1 << 20) - 65536);
-    }
-
-    #[derive(Debug)]
-    struct FullDisk;
-    impl Runner for FullDisk {
-        fn run(&self, program: &Program) -> Result<Finished, RunError> {
-            let overlay = program.args.last().unwrap();
-            std::fs::write(overlay, "part of a header").unwrap();
-            Ok(Finished {
-                status: ExitStatus::from_raw(256),
-                stdout: Vec::new(),
-                stderr: b"qemu-img: o.qcow2: Could not write L1: No space left on device\n"
-                    .to_vec(),
-            })
-        }
-    }
-
-    #[test]
-    fn a_full_disk_is_told_and_nothing_is_left() {
-        let dir = tempfile::tempdir().unwrap();
-        let image = image(dir.path().join("haiku.iso"), 1 << 20);
-        let overlay = dir.path().join("overlay.qcow2");
-        let error = tool(&FullDisk).create(&image, &overlay).unwrap_err();
-        assert!(matches!(error, OverlayError::Full { .. }), "{error}");
-        assert!(!overlay.exists());
-        let error = tool(&FullDisk).lasting(dir.path(), "work", &image).unwrap_err();
-        assert!(matches!(error, OverlayError::Full { .. }), "{error}");
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn a_lasting_overlay_is_made_once_and_for_one_state_of_one_image() {
-        let dir = tempfile::tempdir().unwrap();
-        let state = dir.path().join("state/overlays");
-        let first = image(dir.path().join("haiku.iso"), 1 << 20);
-        let other = image(dir.path().join("other.iso"), 1 << 20);
-        let tool = tool(&SystemRunner);
-        let overlay = tool.lasting(&state, "work", &first).unwrap();
-        let made = std::fs::metadata(&overlay).unwrap().ino();
-        assert_eq!(tool.lasting(&state, "work", &first).unwrap(), overlay);
-        assert_eq!(std::fs::metadata(&overlay).unwrap().ino(), made);
-        let error = tool.lasting(&state, "work", &other).unwrap_err();
-        assert!(matches!(error, OverlayError::OtherImage { .. }), "{error}");
-        let later = SystemTime::now() + Duration::from_secs(60);
-        File::options().write(true).open(&first.path).unwrap().set_modified(later).unwrap();
-        let error = tool.lasting(&state, "work", &first).unwrap_err();
-        assert!(matches!(error, OverlayError::Changed { .. }), "{error}");
-        for name in ["", ".", "../work", "a/b", "a b", &"x".repeat(101)] {
-            let error = tool.lasting(&state, name, &first).unwrap_err();
-            assert!(matches!(error, OverlayError::Name { .. }), "{name}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_image_is_refused_in_qemu_imgs_words() {
-        let dir = tempfile::tempdir().unwrap();
-        let missing =
-            Source { path: dir.path().join("none.iso"), format: DiskFormat::Raw, offset: 0 };
-        let tool = tool(&SystemRunner);
-        let error = tool.create(&missing, &dir.path().join("overlay.qcow2")).unwrap_err();
-        assert!(
-            matches!(&error, OverlayError::Refused { stderr, .. }
-            if stderr.contains("No such file")),
-            "{error}"
-        );
-        let nothing = Tool::locate(&SystemRunner, Path::new("/nonexistent/qemu"), None);
-        assert!(matches!(nothing, Err(OverlayError::NoTool)));
-    }
-}
+mod tests;

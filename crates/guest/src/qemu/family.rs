@@ -26,8 +26,6 @@ pub enum Family {
 pub enum Part {
     /// The emulator for x86.
     System,
-    /// `qemu-img`.
-    Image,
     /// UEFI firmware.
     Uefi,
     /// Windows on the host's screen.
@@ -68,13 +66,11 @@ impl Family {
 
     /// Returns the name of the package that holds `part`, where it is known.
     pub fn package(self, part: Part) -> Option<&'static str> {
-        use Part::{Image, Sound, System, Uefi, Window};
+        use Part::{Sound, System, Uefi, Window};
         Some(match (self, part) {
             (Self::Debian | Self::Fedora | Self::Arch, System) => "qemu-system-x86",
             (Self::Suse, System) => "qemu-x86",
             (Self::Alpine, System) => "qemu-system-x86_64",
-            (Self::Debian, Image) => "qemu-utils",
-            (Self::Fedora | Self::Arch | Self::Suse | Self::Alpine, Image) => "qemu-img",
             (Self::Debian | Self::Alpine, Uefi) => "ovmf",
             (Self::Fedora | Self::Arch, Uefi) => "edk2-ovmf",
             (Self::Suse, Uefi) => "qemu-ovmf-x86_64",
@@ -106,7 +102,6 @@ impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::System => "QEMU for x86",
-            Self::Image => "qemu-img",
             Self::Uefi => "UEFI firmware for QEMU",
             Self::Window => "QEMU's window",
             Self::Sound => "QEMU's sound",
@@ -136,9 +131,9 @@ mod tests {
 
     #[test]
     fn every_known_family_has_every_package() {
-        use Part::{Image, Sound, System, Uefi, Window};
+        use Part::{Sound, System, Uefi, Window};
         for family in [Family::Debian, Family::Fedora, Family::Arch, Family::Suse, Family::Alpine] {
-            for part in [System, Image, Uefi, Window, Sound] {
+            for part in [System, Uefi, Window, Sound] {
                 assert!(family.package(part).is_some(), "{family:?} {part:?}");
             }
         }

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use guest::machine::{Disk, DiskBus};
-use guest::overlay::{OverlayError, Source, Tool, check_free};
-use guest::qemu::{Capabilities, DiskFormat};
+use guest::overlay::{self, OverlayError, Source, check_free};
+use guest::qemu::DiskFormat;
 use guest::rundir::RunDirectory;
 use haiku::image::{Container, Image};
 
@@ -63,7 +63,6 @@ pub(super) fn disk_of_dry_run(args: &Args, image: &Image, directory: &Path) -> D
 pub(super) fn disk(
     args: &Args,
     image: &Image,
-    qemu: &Capabilities,
     run: &RunDirectory,
     context: &Context<'_>,
 ) -> Result<Disk, CommandError> {
@@ -72,25 +71,27 @@ pub(super) fn disk(
         check_free(&source.path).map_err(failed)?;
         return Ok(attached(args, image, &source.path, source.format, source.offset));
     }
-    let path = std::env::var_os("PATH");
-    let tool = Tool::locate(context.runner, &qemu.executable, path.as_deref()).map_err(failed)?;
     let overlay = match &args.state {
-        Some(name) => tool.lasting(&context.vars.state.join("overlays"), name, &source),
+        Some(name) => {
+            let directory = context.vars.state.join("overlays");
+            let overlay = overlay::lasting(&directory, name, &source).map_err(failed)?;
+            for path in [overlay.with_extension("json"), directory] {
+                run.hand_over(&path).map_err(super::session::run_error)?;
+            }
+            overlay
+        }
         None => {
             let overlay = run.path().join(OVERLAY);
-            tool.create(&source, &overlay).map(|()| overlay)
+            overlay::create(&source, &overlay).map_err(failed)?;
+            overlay
         }
     };
-    let overlay = overlay.map_err(failed)?;
     run.hand_over(&overlay).map_err(super::session::run_error)?;
     Ok(attached(args, image, &overlay, DiskFormat::Qcow2, 0))
 }
 
 fn failed(error: OverlayError) -> CommandError {
     let (exit, hint) = match &error {
-        OverlayError::NoTool => {
-            (Exit::Qemu, "`qemu-img` comes with QEMU or in a package beside it")
-        }
         OverlayError::Full { .. } => (Exit::NoSpace, "free some space, or set XDG_STATE_HOME"),
         OverlayError::Busy { .. } => (Exit::Busy, "end the guest that has the image first"),
         OverlayError::Changed { .. } | OverlayError::OtherImage { .. } => {
@@ -100,7 +101,7 @@ fn failed(error: OverlayError) -> CommandError {
         OverlayError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
             (Exit::NoSpace, "free some space, or set XDG_STATE_HOME")
         }
-        OverlayError::Io { .. } | OverlayError::Refused { .. } | OverlayError::Run(_) => {
+        OverlayError::Io { .. } | OverlayError::Unfit { .. } => {
             (Exit::Image, "check the image and its permissions")
         }
     };

@@ -223,7 +223,7 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
     }
     session::tell_notes(&machine, context)?;
     let run = session::directory(args, context, user.as_ref())?;
-    let disk = image::disk(args, &image, &qemu, &run, context)?;
+    let disk = image::disk(args, &image, &run, context)?;
     let taken = cards.take(args, context, user.as_ref())?;
     // Only a card on vfio-pci shows its character device, so the plan is made once more.
     let ended = plan(run.path(), disk, &cards).and_then(|machine| {
