@@ -200,10 +200,9 @@ fn exit_codes_are_those_of_a_shell() {
 
 #[test]
 fn a_process_left_behind_is_not_waited_for() {
-    let started = Instant::now();
     let output = lab(&["none", "--", "/bin/sh", "-c", "sleep 1000 & echo done"]);
     assert_eq!(text(&output.stdout), "done\n");
-    assert!(started.elapsed() < Duration::from_secs(60));
+    assert!(output.status.success(), "{}", text(&output.stderr));
 }
 
 /// A rig that cannot come up, its exit code, and what is said.
@@ -231,7 +230,8 @@ fn a_rig_that_fails_says_why() {
     );
     assert_fails(&option, &[], 90, "Property 'edu.nothing' not found");
     assert_fails(rig, &["--kernel", KIREJI], 90, "is not a Linux kernel");
-    assert_fails(rig, &["--time-limit", "1"], 90, "did not come up within 1 s");
+    let slow = format!("{rig}boot-limit-s = 1");
+    assert_fails(&slow, &[], 90, "did not come up within 1 s");
     let module = format!("{rig}modules = [\"no_such\"]");
     assert_fails(&module, &[], 90, "no module no_such");
 }
@@ -270,11 +270,10 @@ fn the_end_of_the_kernels_log_is_told_when_the_rig_dies() {
 
 #[test]
 fn a_command_that_takes_too_long_is_ended() {
-    let started = Instant::now();
-    let output = lab(&["none", "--time-limit", "20", "--", "/bin/sh", "-c", "echo in; sleep 1000"]);
+    let output = lab(&["none", "--time-limit", "5", "--", "/bin/sh", "-c", "echo in; sleep 1000"]);
     assert_eq!(output.status.code(), Some(90));
     assert_eq!(text(&output.stdout), "in\n");
-    assert!(started.elapsed() < Duration::from_secs(40));
+    assert!(text(&output.stderr).contains("did not end within 5 s"));
 }
 
 /// Starts a command that sleeps in a rig, whose files are in `dir`, and waits until it runs.

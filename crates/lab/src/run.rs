@@ -26,10 +26,6 @@ use crate::rig::{Device, Iommu, Rig};
 use crate::spawn::Qemu;
 use crate::tools::Tools;
 
-/// How long a rig may take until kireji inside it greets. The slowest seen, with both processors
-/// busy with something else, took eleven seconds.
-pub const BOOT_LIMIT: Duration = Duration::from_secs(90);
-
 /// How long QEMU may take to end once the command has.
 const END_LIMIT: Duration = Duration::from_secs(5);
 
@@ -55,7 +51,7 @@ pub struct Request<'a> {
     pub put: &'a [(PathBuf, String)],
     /// The kernel to boot rather than the rig's or the lab's.
     pub kernel: Option<&'a Path>,
-    /// How long boot and command may take together, rather than what the rig says.
+    /// How long the command may take, rather than what the rig says.
     pub time_limit: Option<Duration>,
     /// Whether to use KVM rather than emulate the processor.
     pub kvm: bool,
@@ -117,7 +113,9 @@ pub(crate) struct Session {
     pub(crate) dir: TempDir,
     console: PathBuf,
     started: Instant,
-    limit: Duration,
+    greeted: Option<Instant>,
+    boot_limit: Duration,
+    time_limit: Duration,
 }
 
 impl Session {
@@ -168,9 +166,16 @@ impl Session {
             program: request.launcher.program.clone(),
             source,
         })?;
-        let limit = Duration::from_secs(rig.time_limit_s.into());
-        let limit = request.time_limit.unwrap_or(limit);
-        Ok(Self { qemu, console: parts.console, dir, started: Instant::now(), limit })
+        let time_limit = Duration::from_secs(rig.time_limit_s.into());
+        Ok(Self {
+            qemu,
+            dir,
+            console: parts.console,
+            started: Instant::now(),
+            greeted: None,
+            boot_limit: Duration::from_secs(rig.boot_limit_s.into()),
+            time_limit: request.time_limit.unwrap_or(time_limit),
+        })
     }
 
     /// Follows the rig to the command's exit code.
@@ -186,12 +191,8 @@ impl Session {
         let mut decoder = Decoder::default();
         let mut times = Times::default();
         loop {
-            let bytes = self.receive(&mut channel, decoder.greeted(), request.cancel)?;
-            let greeted = decoder.greeted();
-            decoder.feed(&bytes)?;
-            if !greeted && decoder.greeted() {
-                times.boot = self.since(times);
-            }
+            self.receive(&mut channel, &mut decoder, request.cancel)?;
+            times.boot = self.greeted.map_or(times.boot, |greeted| greeted - self.started);
             while let Some(message) = decoder.next_message()? {
                 match message {
                     Message::Started => times.ready = self.since(times),
@@ -212,42 +213,54 @@ impl Session {
         self.started.elapsed().saturating_sub(times.boot + times.ready)
     }
 
-    /// Waits for bytes from the rig and returns them.
+    /// Waits for bytes from the rig and gives them to the decoder.
     pub(crate) fn receive(
-        &self,
+        &mut self,
         channel: &mut (impl Read + AsFd),
-        greeted: bool,
+        decoder: &mut Decoder,
         cancel: Option<BorrowedFd<'_>>,
-    ) -> Result<Vec<u8>, LabError> {
-        let limit = if greeted { self.limit } else { self.limit.min(BOOT_LIMIT) };
-        let left = limit.saturating_sub(self.started.elapsed());
+    ) -> Result<(), LabError> {
+        let deadline = match self.greeted {
+            Some(greeted) => greeted + self.time_limit,
+            None => self.started + self.boot_limit,
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
         let mut polled = vec![PollFd::new(channel, PollFlags::IN)];
         polled.extend(cancel.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         let timeout = Timespec::try_from(left).unwrap_or_default();
         match rustix::event::poll(&mut polled, Some(&timeout)) {
-            Ok(0) if greeted => return Err(LabError::TimeLimit { seconds: limit.as_secs() }),
-            Ok(0) => {
-                return Err(LabError::BootTimeout {
-                    seconds: limit.as_secs(),
-                    tail: String::new(),
-                });
-            }
+            Ok(0) => return Err(self.too_slow()),
             Ok(_) => {}
-            Err(Errno::INTR) => return Ok(Vec::new()),
+            Err(Errno::INTR) => return Ok(()),
             Err(errno) => return Err(LabError::Channel(errno.into())),
         }
         if polled.get(1).is_some_and(|cancel| !cancel.revents().is_empty()) {
             return Err(LabError::Cancelled);
         }
         let mut bytes = vec![0; 64 << 10];
-        match channel.read(&mut bytes) {
-            Ok(0) => Err(LabError::Ended { greeted, tail: String::new() }),
-            Ok(length) => {
-                bytes.truncate(length);
-                Ok(bytes)
+        let length = match channel.read(&mut bytes) {
+            Ok(0) => {
+                let greeted = self.greeted.is_some();
+                return Err(LabError::Ended { greeted, tail: String::new() });
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Vec::new()),
-            Err(error) => Err(LabError::Channel(error)),
+            Ok(length) => length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+            Err(error) => return Err(LabError::Channel(error)),
+        };
+        decoder.feed(&bytes[..length])?;
+        if self.greeted.is_none() && decoder.greeted() {
+            self.greeted = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    fn too_slow(&self) -> LabError {
+        match self.greeted {
+            Some(_) => LabError::TimeLimit { seconds: self.time_limit.as_secs() },
+            None => {
+                let seconds = self.boot_limit.as_secs();
+                LabError::BootTimeout { seconds, tail: String::new() }
+            }
         }
     }
 

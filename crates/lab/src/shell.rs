@@ -60,8 +60,7 @@ fn talk(
     let mut decoder = Decoder::default();
     let mut started = false;
     while !started {
-        let bytes = session.receive(&mut from_rig, decoder.greeted(), request.cancel)?;
-        decoder.feed(&bytes)?;
+        session.receive(&mut from_rig, &mut decoder, request.cancel)?;
         // What follows the start is the shell's, and no message.
         while let Some(message) = decoder.next_message()? {
             match message {

@@ -68,7 +68,7 @@ struct RunArgs {
     /// Set an environment variable of the command (can be repeated)
     #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
     env: Vec<(String, String)>,
-    /// How long boot and command may take together
+    /// How long the command may take once the rig is up
     #[arg(long, value_name = "SECONDS")]
     time_limit: Option<u64>,
     /// Keep the kernel's console in this file

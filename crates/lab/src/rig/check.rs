@@ -83,6 +83,7 @@ const ROOT_DEVICES: RangeInclusive<u8> = 0x02..=0x1e;
 pub(super) fn check(rig: &Rig) -> Result<(), RigProblem> {
     in_range("memory-mib", rig.memory_mib, 128..=65536)?;
     in_range("cpus", rig.cpus, 1..=64)?;
+    in_range("boot-limit-s", rig.boot_limit_s, 1..=86400)?;
     in_range("time-limit-s", rig.time_limit_s, 1..=86400)?;
     for module in &rig.modules {
         check_name(module)?;

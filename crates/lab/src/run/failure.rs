@@ -92,9 +92,9 @@ pub enum LabError {
         tail: String,
     },
     /// The command took too long.
-    #[error("the command did not end within {seconds} s of the rig's start")]
+    #[error("the command did not end within {seconds} s")]
     TimeLimit {
-        /// How long rig and command may take.
+        /// How long it may take.
         seconds: u64,
     },
     /// Something went wrong inside, before or around the command.
