@@ -20,11 +20,11 @@ use crate::arguments::{Abilities, Parts, arguments};
 use crate::assemble::{Contents, assemble};
 use crate::channel::{Decoder, Message};
 use crate::disk;
-use crate::kernel::Kernel;
 use crate::plan::{Plan, Terminal};
 use crate::rig::{Device, Iommu, Rig};
 use crate::spawn::Qemu;
 use crate::tools::Tools;
+use guest::kernel::Kernel;
 
 /// How long a rig may take until kireji inside it greets. The slowest seen, with both processors
 /// busy with something else, took eleven seconds.
