@@ -135,14 +135,35 @@ impl Initramfs {
         modules: &Modules,
         names: impl IntoIterator<Item = S>,
     ) -> Result<(), InitramfsError> {
-        let mut list = String::new();
+        let mut images = Vec::new();
         for module in modules.closure(names)? {
-            let file = format!("{}.ko", module.name);
-            self.file(&format!("{MODULES_DIR}/{file}"), 0o644, modules.image(host, &module)?)?;
+            images.push((modules.image(host, &module)?, module.name));
+        }
+        self.module_images(images.into_iter().map(|(image, name)| (name, image)))
+    }
+
+    /// Adds kernel modules that are read already, in load order. To be called once, instead of
+    /// [`Initramfs::modules`].
+    ///
+    /// # Errors
+    /// The tree becomes too large.
+    pub fn module_images(
+        &mut self,
+        images: impl IntoIterator<Item = (String, Vec<u8>)>,
+    ) -> Result<(), InitramfsError> {
+        let mut list = String::new();
+        for (name, image) in images {
+            let file = format!("{name}.ko");
+            self.file(&format!("{MODULES_DIR}/{file}"), 0o644, image)?;
             list.push_str(&file);
             list.push('\n');
         }
         self.file(MODULES_LIST, 0o644, list)
+    }
+
+    /// Returns what the files hold together, in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
     }
 
     /// Writes the archive.

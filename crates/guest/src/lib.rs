@@ -3,7 +3,9 @@
 //! - [`qemu`] asks the binary what it can do and finds firmware;
 //! - [`machine`] turns a request into an exact command line: a pure function;
 //! - [`overlay`] keeps the guest's writes out of the image;
-//! - [`initramfs`] builds the archive that a Linux kernel starts from;
+//! - [`kernel`] finds a Linux kernel, [`initramfs`] builds the archive that it starts from, and
+//!   [`inside`] is what kireji does as its first process;
+//! - [`linux`] is the reference guest, the host's kernel with the card's own driver;
 //! - [`qmp`], [`serial`] and [`process`] start QEMU and look after it;
 //! - [`launch`] is the moment between kireji and QEMU, and [`kvm`] proves that a guest can run;
 //! - [`rundir`] keeps what a run leaves behind;
@@ -14,8 +16,11 @@
 
 pub mod diagnosis;
 pub mod initramfs;
+pub mod inside;
+pub mod kernel;
 pub mod kvm;
 pub mod launch;
+pub mod linux;
 pub mod machine;
 pub mod overlay;
 pub mod process;

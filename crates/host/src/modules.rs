@@ -1,7 +1,9 @@
 //! The modules of a kernel: which there are, what they need, what they drive.
 //!
-//! The index is what depmod(8) writes beside the modules: `modules.dep`, `modules.builtin`,
-//! `modules.alias` and `modules.softdep` (modules.dep(5), modprobe.d(5)).
+//! The index is what depmod(8) writes beside the modules: `modules.dep`, `modules.alias` and
+//! `modules.softdep` (modules.dep(5), modprobe.d(5)), and what the kernel's build says of what is
+//! built in: `modules.builtin` and `modules.builtin.modinfo` (the kernel's
+//! Documentation/kbuild/kbuild.rst).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -88,11 +90,13 @@ impl Modules {
             other => other,
         };
         let dep = text("modules.dep")?;
+        let mut aliases = aliases(&optional("modules.alias")?);
+        aliases.extend(built_in_aliases(&optional("modules.builtin.modinfo")?));
         Ok(Self {
             dir: dir.to_owned(),
             files: dependencies(&dep, dir),
             built_in: optional("modules.builtin")?.lines().filter_map(name_of).collect(),
-            aliases: aliases(&optional("modules.alias")?),
+            aliases,
             soft: soft_dependencies(&optional("modules.softdep")?),
         })
     }
@@ -113,7 +117,13 @@ impl Modules {
         self.built_in.contains(&name) || self.files.contains_key(&name)
     }
 
-    /// Returns the names of the modules that drive the device with this modalias, sorted.
+    /// Whether the kernel has the module built in.
+    pub fn is_built_in(&self, name: &str) -> bool {
+        self.built_in.contains(&normal(name))
+    }
+
+    /// Returns the names of the modules that drive the device with this modalias, sorted; those
+    /// that are built in are among them.
     pub fn matching(&self, modalias: &str) -> Vec<&str> {
         let found: BTreeSet<&str> = self
             .aliases
@@ -259,6 +269,15 @@ fn aliases(text: &str) -> Vec<(String, String)> {
     text.lines().filter_map(alias).collect()
 }
 
+/// Each entry is `MODULE.KEY=VALUE`, ended by a zero byte.
+fn built_in_aliases(text: &str) -> Vec<(String, String)> {
+    let alias = |entry: &str| {
+        let (key, pattern) = entry.split_once('=')?;
+        Some((pattern.to_owned(), normal(key.strip_suffix(".alias")?)))
+    };
+    text.split('\0').filter_map(alias).collect()
+}
+
 fn soft_dependencies(text: &str) -> BTreeMap<String, Soft> {
     let mut all: BTreeMap<String, Soft> = BTreeMap::new();
     for line in text.lines() {
@@ -373,6 +392,8 @@ alias pci:v00008086d000010D[0-2]sv*sd*bc*sc*i* other
         std::fs::write(at.join("modules.alias"), ALIAS).unwrap();
         std::fs::write(at.join("modules.builtin"), "kernel/drivers/virtio/virtio_pci.ko\n")
             .unwrap();
+        let modinfo = "virtio_pci.author=x\0virtio_pci.alias=pci:v00001AF4d*sv*sd*bc*sc*i*\0";
+        std::fs::write(at.join("modules.builtin.modinfo"), modinfo).unwrap();
         let host = Sysroot::at(dir).unwrap();
         let modules = Modules::read(&host, Path::new("/lib/modules/6.12.1")).unwrap();
         (host, modules)
@@ -408,6 +429,9 @@ alias pci:v00008086d000010D[0-2]sv*sd*bc*sc*i* other
         let modalias = "pci:v00008086d000010D3sv00008086sd0000A01Fbc02sc00i00";
         assert_eq!(modules.matching(modalias), ["e1000e"]);
         assert_eq!(modules.matching("pci:v00001234d000011E8"), Vec::<&str>::new());
+        let built_in = modules.matching("pci:v00001AF4d00001041sv00001AF4sd00001100bc02sc00i00");
+        assert_eq!(built_in, ["virtio_pci"]);
+        assert!(modules.is_built_in("virtio-pci") && !modules.is_built_in("e1000e"));
     }
 
     #[test]

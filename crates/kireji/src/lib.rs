@@ -28,6 +28,11 @@ pub fn main() -> ExitCode {
     if lab::init::is_inside() {
         return inside_a_rig();
     }
+    if guest::linux::init::is_inside() {
+        let Err(error) = guest::linux::init::run();
+        CommandError::from_source(Exit::Internal, error).report(&mut std::io::stderr());
+        return Code::from(Exit::Internal).into();
+    }
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return Code::from(usage(&error)).into(),

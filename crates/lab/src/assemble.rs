@@ -6,10 +6,10 @@ use guest::initramfs::{Initramfs, InitramfsError};
 use host::modules::Modules;
 use host::{Program, ReadError, Runner, Sysroot};
 
-use crate::kernel::Kernel;
 use crate::plan::{PLAN_PATH, Plan};
 use crate::rig::{Device, Rig};
 use crate::tools::{LAUNCHED, MOUNT_POINT, Tools, launcher};
+use guest::kernel::Kernel;
 
 /// What every rig loads: VFIO, for its cards to be taken.
 const VFIO_MODULES: [&str; 2] = ["vfio-pci", "vfio_iommu_type1"];

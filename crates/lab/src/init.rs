@@ -10,12 +10,9 @@ mod prepare;
 use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
-use rustix::system::RebootCommand;
-use rustix::termios::{OptionalActions, Winsize};
+use guest::inside::{self, InsideError, with_causes};
+use rustix::termios::Winsize;
 
 use crate::channel::{self, GREETING, Message};
 use crate::plan::{PLAN_PATH, Plan};
@@ -26,24 +23,9 @@ const CHANNEL: &str = "/dev/ttyS1";
 /// The rig could not be made ready.
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
-    /// A file system could not be mounted.
-    #[error("cannot mount {target}")]
-    Mount {
-        /// Where it was to be mounted.
-        target: &'static str,
-        /// What the kernel said.
-        #[source]
-        source: Errno,
-    },
-    /// A file could not be opened, read or written.
-    #[error("cannot use {path}")]
-    File {
-        /// The file.
-        path: String,
-        /// What the kernel said.
-        #[source]
-        source: io::Error,
-    },
+    /// The machine could not be made ready or ended.
+    #[error(transparent)]
+    Machine(#[from] InsideError),
     /// The plan is not one.
     #[error("{PLAN_PATH} is not a plan")]
     Plan(#[from] serde_json::Error),
@@ -58,14 +40,11 @@ pub enum InitError {
     /// The command's output could not be followed.
     #[error("lost the command's output")]
     Output(#[source] io::Error),
-    /// The rig could not be powered off.
-    #[error("cannot power the rig off")]
-    PowerOff(#[source] Errno),
 }
 
 /// Whether this process is the first process of a rig.
 pub fn is_inside() -> bool {
-    std::process::id() == 1 && Path::new(PLAN_PATH).exists()
+    inside::is_first_with(PLAN_PATH)
 }
 
 /// Makes the rig ready, runs the command that the plan names, and powers the rig off. To be called
@@ -76,15 +55,14 @@ pub fn is_inside() -> bool {
 /// channel. The process then ends, the kernel panics, and the rig with it.
 pub fn run() -> Result<Infallible, InitError> {
     prepare::kernel_file_systems()?;
-    let mut channel = open_channel()?;
+    let mut channel = inside::open_serial(CHANNEL)?;
     channel.write_all(GREETING).map_err(file_error(CHANNEL))?;
     if let Err(error) = follow_plan(&mut channel) {
         let message = Message::Failed(with_causes(&error));
         channel::write(&mut channel, &message).map_err(file_error(CHANNEL))?;
     }
-    rustix::termios::tcdrain(&channel).map_err(|errno| file_error(CHANNEL)(errno.into()))?;
-    rustix::system::reboot(RebootCommand::PowerOff).map_err(InitError::PowerOff)?;
-    unreachable!("reboot(2) does not return when it powers off");
+    rustix::termios::tcdrain(&channel).map_err(file_error(CHANNEL))?;
+    Ok(inside::power_off()?)
 }
 
 fn follow_plan(channel: &mut File) -> Result<(), InitError> {
@@ -110,29 +88,7 @@ fn follow_plan(channel: &mut File) -> Result<(), InitError> {
     }
 }
 
-/// Opens the channel so that bytes pass as they are.
-fn open_channel() -> Result<File, InitError> {
-    let failed = |errno: Errno| file_error(CHANNEL)(errno.into());
-    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let port = rustix::fs::open(CHANNEL, flags, Mode::empty()).map_err(failed)?;
-    let mut settings = rustix::termios::tcgetattr(&port).map_err(failed)?;
-    settings.make_raw();
-    settings.set_speed(115_200).map_err(failed)?;
-    rustix::termios::tcsetattr(&port, OptionalActions::Now, &settings).map_err(failed)?;
-    Ok(File::from(port))
-}
-
-fn file_error(path: impl Into<String>) -> impl FnOnce(io::Error) -> InitError {
-    let path = path.into();
-    move |source| InitError::File { path, source }
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
+fn file_error<E: Into<io::Error>>(path: &str) -> impl FnOnce(E) -> InitError {
+    let wrap = InsideError::file(path);
+    move |source| InitError::Machine(wrap(source))
 }

@@ -13,7 +13,6 @@ pub mod assemble;
 pub mod channel;
 pub mod disk;
 pub mod init;
-pub mod kernel;
 pub mod plan;
 pub mod rig;
 pub mod run;

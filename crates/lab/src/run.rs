@@ -20,11 +20,11 @@ use crate::arguments::{Abilities, Parts, arguments};
 use crate::assemble::{Contents, assemble};
 use crate::channel::{Decoder, Message};
 use crate::disk;
-use crate::kernel::Kernel;
 use crate::plan::{Plan, Terminal};
 use crate::rig::{Device, Iommu, Rig};
 use crate::spawn::Qemu;
 use crate::tools::Tools;
+use guest::kernel::Kernel;
 
 /// How long QEMU may take to end once the command has.
 const END_LIMIT: Duration = Duration::from_secs(5);

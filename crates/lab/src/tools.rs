@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use host::Sysroot;
 
 use crate::arguments::ToolsDisk;
-use crate::kernel::{Kernel, KernelError};
+use guest::kernel::{Kernel, KernelError};
 
 /// The environment variable that names a provisioned lab's directory.
 pub const LAB_DIR_VARIABLE: &str = "KIREJI_LAB_DIR";

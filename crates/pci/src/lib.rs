@@ -20,7 +20,7 @@ pub mod uses;
 pub use address::{Address, Named, ParseAddressError};
 pub use card::Card;
 pub use class::Class;
-pub use function::{Function, Ids};
+pub use function::{DEVICES, Function, Ids};
 pub use holders::{Holder, Holders};
 pub use host::Host;
 pub use names::{FunctionNames, Names, Source};

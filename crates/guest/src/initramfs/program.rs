@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use host::Sysroot;
 use object::LittleEndian;
 use object::elf::{self, FileHeader64};
+use object::read::StringTable;
 use object::read::elf::{Dyn, FileHeader, ProgramHeader};
 
 use super::{Initramfs, InitramfsError};
@@ -50,7 +51,7 @@ impl Initramfs {
     ) -> Result<(), InitramfsError> {
         let bytes = host.read_limited(source, PROGRAM_LIMIT)?;
         let needs = needs(source, &bytes)?;
-        self.file(path, 0o755, bytes)?;
+        self.file(path, 0o755, loaded_part(bytes))?;
         let mut seen: BTreeSet<String> = BTreeSet::new();
         if let Some(loader) = needs.interpreter {
             let bytes = host.read_limited(&loader, PROGRAM_LIMIT)?;
@@ -72,7 +73,7 @@ impl Initramfs {
             let bytes = host.read_limited(&found, PROGRAM_LIMIT)?;
             let more = self::needs(&found, &bytes)?.libraries;
             wanted.extend(more.into_iter().map(|library| (found.clone(), library)));
-            self.file(&found.to_string_lossy(), 0o755, bytes)?;
+            self.file(&found.to_string_lossy(), 0o755, loaded_part(bytes))?;
         }
         Ok(())
     }
@@ -94,17 +95,31 @@ fn needs(path: &Path, bytes: &[u8]) -> Result<Needs, InitramfsError> {
     if header.e_machine(endian) != elf::EM_X86_64 {
         return Err(bad("not an x86-64 program"));
     }
+    // By segments, as the loader does it, for the sections may have been cut off.
+    let segments = header.program_headers(endian, bytes).map_err(elf_error)?;
     let mut needs = Needs::default();
-    for segment in header.program_headers(endian, bytes).map_err(elf_error)? {
+    let mut entries = &[][..];
+    for segment in segments {
         if let Some(interpreter) = segment.interpreter(endian, bytes).map_err(elf_error)? {
             needs.interpreter = Some(text(interpreter).ok_or_else(|| bad("a bad loader path"))?);
         }
+        if let Some(found) = segment.dynamic(endian, bytes).map_err(elf_error)? {
+            entries = found;
+        }
     }
-    let sections = header.sections(endian, bytes).map_err(elf_error)?;
-    let Some((entries, strings)) = sections.dynamic(endian, bytes).map_err(elf_error)? else {
+    let value = |tag| {
+        let entry = entries.iter().find(|entry| entry.tag(endian) == tag)?;
+        Some(entry.d_val.get(endian))
+    };
+    let (Some(start), Some(size)) = (value(elf::DT_STRTAB), value(elf::DT_STRSZ)) else {
         return Ok(needs);
     };
-    let strings = sections.strings(endian, bytes, strings).map_err(elf_error)?;
+    let strings = segments
+        .iter()
+        .filter(|segment| segment.p_type(endian) == elf::PT_LOAD)
+        .find_map(|segment| segment.data_range(endian, bytes, start, size).ok().flatten())
+        .ok_or_else(|| bad("its table of names is nowhere"))?;
+    let strings = StringTable::new(strings, 0, size);
     for entry in entries {
         if entry.tag(endian) == elf::DT_NEEDED {
             let name = entry.string(endian, strings).map_err(elf_error)?;
@@ -112,6 +127,34 @@ fn needs(path: &Path, bytes: &[u8]) -> Result<Needs, InitramfsError> {
         }
     }
     Ok(needs)
+}
+
+/// Cuts off what nobody loads: symbols and debugging information, which lie behind the segments,
+/// and are most of a debug build.
+fn loaded_part(mut bytes: Vec<u8>) -> Vec<u8> {
+    let end = || -> Option<usize> {
+        let header = FileHeader64::<LittleEndian>::parse(&bytes[..]).ok()?;
+        let endian = header.endian().ok()?;
+        let segments = header.program_headers(endian, &bytes[..]).ok()?;
+        let ends = segments
+            .iter()
+            .map(|segment| segment.p_offset(endian).checked_add(segment.p_filesz(endian)));
+        let table = header
+            .e_phoff(endian)
+            .checked_add(u64::from(header.e_phentsize(endian)) * u64::from(header.e_phnum(endian)));
+        let end = ends.chain([table]).collect::<Option<Vec<u64>>>()?.into_iter().max()?;
+        usize::try_from(end).ok().filter(|end| *end <= bytes.len())
+    };
+    let Some(end) = end() else { return bytes };
+    bytes.truncate(end);
+    // The table of sections went with them (System V ABI, ELF header: `e_shoff`, `e_shnum`,
+    // `e_shstrndx`).
+    for field in [0x28..0x30, 0x3c..0x40] {
+        if let Some(field) = bytes.get_mut(field) {
+            field.fill(0);
+        }
+    }
+    bytes
 }
 
 fn text(bytes: &[u8]) -> Option<String> {
@@ -131,6 +174,21 @@ mod tests {
         assert!(tree.contains("bin/this"));
         assert!(tree.contains("lib64/ld-linux-x86-64.so.2"));
         assert!(tree.nodes.keys().any(|path| path.ends_with("/libc.so.6")));
+    }
+
+    #[test]
+    fn what_is_cut_off_is_not_needed_to_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let this = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+        let cut = loaded_part(this.clone());
+        assert_eq!(needs(Path::new("p"), &cut).unwrap(), needs(Path::new("p"), &this).unwrap());
+        assert!(cut.len() < this.len() * 9 / 10, "{} of {} bytes", cut.len(), this.len());
+        let program = dir.path().join("cut");
+        std::fs::write(&program, cut).unwrap();
+        std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .unwrap();
+        let ran = std::process::Command::new(&program).arg("--list").output().unwrap();
+        assert!(String::from_utf8_lossy(&ran.stdout).contains("what_is_cut_off"));
     }
 
     #[test]

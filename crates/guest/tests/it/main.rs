@@ -8,4 +8,5 @@ mod cases;
 mod common;
 mod diagnosis;
 mod golden;
+mod linux;
 mod process;

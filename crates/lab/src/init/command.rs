@@ -32,7 +32,7 @@ pub fn run(plan: &Plan, channel: &mut File) -> Result<(), InitError> {
 
 /// Runs the command with the channel as its controlling terminal.
 pub fn run_on_terminal(plan: &Plan, channel: &File, size: Winsize) -> Result<(), InitError> {
-    let failed = |errno: Errno| file_error(CHANNEL)(errno.into());
+    let failed = |errno: Errno| file_error(CHANNEL)(errno);
     let mut settings = rustix::termios::tcgetattr(channel).map_err(failed)?;
     // What `stty sane` sets; the rest is as for raw bytes.
     use rustix::termios::{InputModes, LocalModes, OutputModes};

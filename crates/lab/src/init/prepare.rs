@@ -1,19 +1,14 @@
 //! Makes a rig ready for a command.
 
-use std::ffi::CStr;
-use std::fs::File;
-use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use guest::initramfs::{MODULES_DIR, MODULES_LIST};
-use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
+use guest::inside::{self, FILE_SYSTEMS, InsideError, Mount, note};
 use rustix::mount::MountFlags;
 
-use super::{InitError, file_error};
+use super::InitError;
 use crate::tools::MOUNT_POINT;
 
 /// Where the tools disk appears: it is the rig's only NVDIMM.
@@ -21,41 +16,23 @@ const TOOLS_DISK: &str = "/dev/pmem0";
 
 const TOOLS_DISK_SECONDS: u64 = 20;
 
-/// Mounts what the kernel provides. Where, what, and with which options.
+/// Mounts what the kernel provides.
 pub fn kernel_file_systems() -> Result<(), InitError> {
-    const MOUNTS: [(&str, &str, Option<&CStr>); 7] = [
-        ("/proc", "proc", None),
-        ("/sys", "sysfs", None),
-        ("/dev", "devtmpfs", None),
+    const BESIDE: [Mount; 4] = [
         ("/dev/pts", "devpts", Some(c"mode=600,ptmxmode=666")),
         ("/dev/shm", "tmpfs", Some(c"mode=1777")),
         ("/run", "tmpfs", Some(c"mode=755")),
         ("/tmp", "tmpfs", Some(c"mode=1777")),
     ];
-    for (target, kind, options) in MOUNTS {
-        match rustix::fs::mkdir(target, Mode::from_raw_mode(0o755)) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(source) => return Err(InitError::Mount { target, source }),
-        }
-        rustix::mount::mount(kind, target, kind, MountFlags::empty(), options)
-            .map_err(|source| InitError::Mount { target, source })?;
-    }
-    Ok(())
+    inside::mount(&FILE_SYSTEMS)?;
+    Ok(inside::mount(&BESIDE)?)
 }
 
 /// Loads the modules that came in the initramfs. One that the kernel refuses, as it does a driver
 /// for another processor's instructions, is noted in the kernel's log.
 pub fn modules() -> Result<(), InitError> {
-    let list = Path::new("/").join(MODULES_LIST);
-    let list = std::fs::read_to_string(&list).map_err(file_error(list.to_string_lossy()))?;
-    for module in list.lines() {
-        let path = Path::new("/").join(MODULES_DIR).join(module);
-        let loaded = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .and_then(|file| rustix::system::finit_module(file, c"", 0));
-        match loaded {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(errno) => note(&format!("cannot load {module}: {errno}")),
-        }
+    for (module, errno) in inside::load_modules(|_| c"")? {
+        note(&format!("cannot load {module}: {errno}"));
     }
     Ok(())
 }
@@ -70,7 +47,8 @@ pub fn tools_disk() -> Result<(), InitError> {
         thread::sleep(Duration::from_millis(5));
     }
     rustix::mount::mount(TOOLS_DISK, MOUNT_POINT, "ext4", MountFlags::RDONLY, None)
-        .map_err(|source| InitError::Mount { target: MOUNT_POINT, source })
+        .map_err(|source| InsideError::Mount { target: MOUNT_POINT, source })?;
+    Ok(())
 }
 
 /// Brings the loopback interface up, where there is a busybox to do it with.
@@ -82,13 +60,5 @@ pub fn loopback() {
         Ok(status) if status.success() => {}
         Ok(status) => note(&format!("cannot bring the loopback interface up: {status}")),
         Err(error) => note(&format!("cannot bring the loopback interface up: {error}")),
-    }
-}
-
-/// Writes a line to the kernel's log, which is kept outside the rig. Where even that fails there
-/// is nobody left to tell.
-fn note(line: &str) {
-    if let Ok(mut log) = File::options().write(true).open("/dev/kmsg") {
-        drop(writeln!(log, "kireji: {line}"));
     }
 }

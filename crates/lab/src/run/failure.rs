@@ -10,9 +10,9 @@ use host::RunError;
 
 use crate::channel::ChannelError;
 use crate::disk::DiskError;
-use crate::kernel::KernelError;
 use crate::rig::RigError;
 use crate::tools::ToolsError;
+use guest::kernel::KernelError;
 
 /// How much of a log is read for an error, in bytes, and how many lines of it are told.
 const TAIL_BYTES: u64 = 8192;

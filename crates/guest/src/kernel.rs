@@ -1,4 +1,4 @@
-//! The kernel that a rig boots, and its modules.
+//! A Linux kernel to boot, and its modules.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use host::{ReadError, Sysroot};
 
 /// The kernel image may hold this many bytes at most; the largest seen hold twenty million.
-const IMAGE_LIMIT: u64 = 256 << 20;
+pub(crate) const IMAGE_LIMIT: u64 = 256 << 20;
 
 /// No kernel could be had.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +34,24 @@ pub enum KernelError {
         /// The running kernel's release.
         release: String,
     },
+}
+
+impl KernelError {
+    /// Returns what the user can do about it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            // Ubuntu lets only root read it.
+            Self::Read(error) if error.is_denied() => Some(format!(
+                "only root may read {}; run as root, or name a copy of it with --kernel",
+                error.path.display()
+            )),
+            Self::NotFound { .. } => Some("name a kernel's image with --kernel".to_owned()),
+            Self::NoModules { release, .. } => {
+                Some(format!("install the modules of Linux {release}, or name another kernel"))
+            }
+            _ => None,
+        }
+    }
 }
 
 /// A kernel with its modules.
