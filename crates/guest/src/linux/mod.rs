@@ -17,7 +17,7 @@ pub mod plan;
 pub mod report;
 mod verdict;
 
-pub use boot::{Boot, BootError, Request, Wanted, prepare};
+pub use boot::{Boot, BootError, KernelImage, Request, Wanted, prepare};
 pub use observer::{Observer, Seen, Stage};
 pub use plan::Nonce;
 pub use verdict::{Outcome, Verdict};

@@ -37,7 +37,7 @@ fn source(args: &Args, image: &Image) -> Source {
         Container::Vmdk { header } => (DiskFormat::Raw, header),
         Container::Qcow2 { .. } => (DiskFormat::Qcow2, 0),
     };
-    Source { path: args.image.clone(), format, offset }
+    Source { path: args.image.clone().unwrap_or_default(), format, offset }
 }
 
 fn attached(args: &Args, image: &Image, file: &Path, format: DiskFormat, offset: u64) -> Disk {
@@ -46,8 +46,8 @@ fn attached(args: &Args, image: &Image, file: &Path, format: DiskFormat, offset:
         Bus::Nvme => DiskBus::Nvme,
         Bus::Usb => DiskBus::Usb,
     };
-    let image_path = args.image.clone();
-    Disk { file: file.to_owned(), format, offset, image: image_path, boots: image.boots(), bus }
+    let named = args.image.clone().unwrap_or_default();
+    Disk { file: file.to_owned(), format, offset, image: named, boots: image.boots(), bus }
 }
 
 /// The disk as a dry run shows it: nothing is made.

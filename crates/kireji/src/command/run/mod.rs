@@ -3,6 +3,7 @@
 mod cards;
 mod image;
 mod inhibit;
+mod linux;
 mod request;
 mod session;
 mod verdict;
@@ -11,7 +12,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use guest::machine::{Forward, Machine, UsbDevice};
+use guest::machine::{Boot, Forward, Machine, UsbDevice};
 use guest::qemu::{Cache, Capabilities, Firmware, QemuError};
 use pci::Named;
 
@@ -26,8 +27,15 @@ pub(super) use session::run_error;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Haiku's image: anyboot, raw, qcow2 or VMDK. It is never written, but for `--persist`
-    #[arg(value_parser = absolute)]
-    image: PathBuf,
+    #[arg(value_parser = absolute, required_if_eq("guest", "haiku"))]
+    image: Option<PathBuf>,
+    /// The guest: Haiku from an image, or the reference guest, this host's own Linux with the
+    /// card's own driver, which shows whether passthrough works with the card at all
+    #[arg(long, default_value = "haiku", value_name = "GUEST")]
+    guest: GuestKind,
+    /// The kernel of the reference guest, rather than the one that runs here
+    #[arg(long, value_name = "FILE", value_parser = absolute)]
+    kernel: Option<PathBuf>,
     /// Pass a card of this host (can be repeated)
     #[arg(long, value_name = "ADDRESS", help_heading = "Cards")]
     device: Vec<Named>,
@@ -52,12 +60,12 @@ pub struct Args {
     /// What the disk is attached to
     #[arg(long, default_value = "ahci", value_name = "BUS", help_heading = "Disk")]
     disk_bus: Bus,
-    /// Memory in MiB
-    #[arg(long, default_value_t = 2048, value_name = "MIB", help_heading = "Machine")]
-    memory: u64,
-    /// Number of processors
-    #[arg(long, default_value_t = 2, value_name = "NUMBER", help_heading = "Machine")]
-    cpus: u16,
+    /// Memory in MiB: 2048, or what the reference guest needs
+    #[arg(long, value_name = "MIB", help_heading = "Machine")]
+    memory: Option<u64>,
+    /// Number of processors: 2, or 1 for the reference guest
+    #[arg(long, value_name = "NUMBER", help_heading = "Machine")]
+    cpus: Option<u16>,
     /// What runs the guest's processors; `auto` proves whether KVM works
     #[arg(long, default_value = "auto", value_name = "WHICH", help_heading = "Machine")]
     accel: Accel,
@@ -107,6 +115,14 @@ pub struct Args {
     /// Hand an argument to QEMU as it is (can be repeated)
     #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true, help_heading = "Run")]
     extra_qemu_arg: Vec<OsString>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum GuestKind {
+    /// Haiku
+    Haiku,
+    /// The reference guest
+    Linux,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -197,15 +213,20 @@ fn emulated(text: &str) -> Result<guest::machine::Emulated, String> {
 /// Something is missing, would be lost, or failed; the card is back then, or the error says not.
 pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
     let requested = Instant::now();
-    let image = image::read(&args.image)?;
+    let image = args.image.as_deref().map(image::read).transpose()?;
     let (qemu, cache) = qemu(args, context)?;
     let firmware = Firmware::find(context.host)?;
     let mut cards = cards::select(args, context)?;
     let user = context.vars.user.clone();
     let accelerator = request::accelerator(args, context, &cache, &qemu)?;
+    let reference = match args.guest {
+        GuestKind::Haiku => None,
+        GuestKind::Linux => Some(linux::Reference::prepare(args, context, &cards)?),
+    };
     let remedy = qemu_remedy(context);
-    let plan = |directory: &Path, disk, cards: &cards::Cards| {
-        let request = request::request(args, directory, disk, cards, accelerator)?;
+    let plan = |directory: &Path, boot, cards: &cards::Cards| {
+        let needed = reference.as_ref().map(|reference| reference.boot.memory_mib);
+        let request = request::request(args, directory, boot, cards, accelerator, needed)?;
         guest::machine::plan(&request, &qemu, &firmware).map_err(|error| {
             let error = CommandError::from_source(request::exit(&error), error);
             match &remedy {
@@ -215,19 +236,27 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
         })
     };
     let dry = context.vars.state.join("runs/DRY-RUN");
-    let disk = image::disk_of_dry_run(args, &image, &dry);
+    let boot = match (&reference, &image) {
+        (Some(reference), _) => reference.boot_of_dry_run(&dry),
+        (None, Some(image)) => Boot::Disk(image::disk_of_dry_run(args, image, &dry)),
+        (None, None) => return Err(CommandError::new(Exit::Usage, "an image is missing")),
+    };
     // Everything that can be wrong with the request is found before anything is changed.
-    let machine = plan(&dry, disk, &cards)?;
+    let machine = plan(&dry, boot.clone(), &cards)?;
     if args.dry_run {
         return print(&machine, context);
     }
     session::tell_notes(&machine, context)?;
     let run = session::directory(args, context, user.as_ref())?;
-    let disk = image::disk(args, &image, &run, context)?;
+    let boot = match (&reference, &image) {
+        (Some(reference), _) => reference.write(&run)?,
+        (None, Some(image)) => Boot::Disk(image::disk(args, image, &run, context)?),
+        (None, None) => boot,
+    };
     let taken = cards.take(args, context, user.as_ref())?;
     // Only a card on vfio-pci shows its character device, so the plan is made once more.
-    let ended = plan(run.path(), disk, &cards).and_then(|machine| {
-        let session = session::Session { args, run: &run, machine, user, requested };
+    let ended = plan(run.path(), boot, &cards).and_then(|machine| {
+        let session = session::Session { args, run: &run, machine, user, requested, reference };
         session.run(context)
     });
     image::drop_overlay(args, &run);

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use guest::kvm::Kvm;
-use guest::machine::{Accelerator, Boot, Disk, Display, FirmwareKind, Network, PlanError, Request};
+use guest::machine::{Accelerator, Boot, Display, FirmwareKind, Network, PlanError, Request};
 use guest::qemu::{Cache, Capabilities};
 
 use crate::{CommandError, Context, Exit};
@@ -45,9 +45,10 @@ pub(super) fn accelerator(
 pub(super) fn request(
     args: &Args,
     directory: &Path,
-    disk: Disk,
+    boot: Boot,
     cards: &Cards,
     accelerator: Accelerator,
+    needed_mib: Option<u64>,
 ) -> Result<Request, CommandError> {
     let network = match (args.net, args.forward.is_empty()) {
         (Some(Net::None), false) => {
@@ -60,9 +61,9 @@ pub(super) fn request(
     };
     Ok(Request {
         name: "kireji".to_owned(),
-        boot: Boot::Disk(disk),
-        memory_mib: args.memory,
-        cpus: args.cpus,
+        boot,
+        memory_mib: args.memory.or(needed_mib).unwrap_or(2048),
+        cpus: args.cpus.unwrap_or(if needed_mib.is_some() { 1 } else { 2 }),
         accelerator,
         firmware: args.firmware.map(|choice| match choice {
             FirmwareChoice::Bios => FirmwareKind::Bios,
@@ -80,7 +81,8 @@ pub(super) fn request(
         sound: args.sound,
         inputs: args.input.clone(),
         usb: args.usb.clone(),
-        may_reboot: true,
+        // The reference guest never reboots, but for a panic.
+        may_reboot: needed_mib.is_none(),
         extra: args.extra_qemu_arg.clone(),
         directory: directory.to_owned(),
     })

@@ -16,7 +16,8 @@ use host::Owner;
 use crate::signals::Signals;
 use crate::{CommandError, Context, Exit};
 
-use super::{Args, limit, verdict};
+use super::linux::Reference;
+use super::{Args, GuestKind, limit, verdict};
 
 /// A run that is ready to start.
 pub(super) struct Session<'a> {
@@ -25,6 +26,7 @@ pub(super) struct Session<'a> {
     pub(super) machine: Machine,
     pub(super) user: Option<User>,
     pub(super) requested: Instant,
+    pub(super) reference: Option<Reference>,
 }
 
 /// How kireji starts itself as the launcher.
@@ -71,8 +73,11 @@ pub(super) fn directory(
         started: timestamp(now),
         owner: Owner::current(context.host)?,
         command: std::iter::once(program).chain(context.vars.args.iter().map(text)).collect(),
-        guest: "haiku".to_owned(),
-        image: Some(args.image.clone()),
+        guest: match args.guest {
+            GuestKind::Haiku => "haiku".to_owned(),
+            GuestKind::Linux => "linux".to_owned(),
+        },
+        image: args.image.clone(),
         devices: args
             .device
             .iter()
@@ -105,7 +110,9 @@ impl Session<'_> {
             user: self.user.clone(),
             environment: [].into(),
         };
-        let show = (!args.quiet && !args.json).then(show);
+        // Of the reference guest the report is shown, and the serial line kept.
+        let shown = !args.quiet && !args.json && self.reference.is_none();
+        let show = shown.then(show);
         let qemu = Qemu::start(machine, &launcher(context), &launch, run, show, self.requested)
             .map_err(|error| CommandError::from_source(Exit::Internal, error))?;
         let rules = Supervision {
@@ -123,7 +130,13 @@ impl Session<'_> {
             .map_err(|error| {
                 CommandError::from_source(Exit::Internal, error).hint("QEMU was killed")
             })?;
-        let judged = verdict::judge(&outcome);
+        let judged = match (&self.reference, verdict::judge(&outcome)) {
+            // Only a guest that ended by itself has anything to say.
+            (Some(reference), Ok((Exit::Done | Exit::ResetLoop, _))) => {
+                reference.judge(&run.serial_log(), context)
+            }
+            (_, judged) => judged,
+        };
         let (exit, words) = match &judged {
             Ok((exit, words)) => (*exit, words.clone()),
             Err(error) => (error.exit(), error.to_string()),
