@@ -21,6 +21,9 @@ pub fn ci(report: &Report, consent: Consent) -> Result<()> {
         "--deny=warnings",
     ]);
     report.stage("lints", clippy)?;
+    let seeds =
+        cargo(&["test", "--manifest-path=fuzz/Cargo.toml", "--target-dir=target", "--quiet"]);
+    report.stage("fuzz targets on their seeds", seeds)?;
     report.stage("documentation", || {
         let mut cargo = process::cargo();
         cargo.args(["doc", "--workspace", "--no-deps", "--document-private-items", "--quiet"]);

@@ -1,0 +1,52 @@
+//! What comes through sockets and serial lines, in pieces.
+
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+
+use guest::qmp::Connection;
+use lab::channel::{ChannelError, Decoder, Message};
+
+/// What the inside of a rig sends. The first byte says in what pieces it comes.
+pub fn channel(data: &[u8]) {
+    let Some((size, bytes)) = data.split_first() else { return };
+    // More is noise, of which there is a limit that a greeting may come just before or after.
+    let bytes = &bytes[..bytes.len().min(32 << 10)];
+    let in_pieces = decode(bytes.chunks(usize::from(*size).max(1)));
+    assert_eq!(in_pieces, decode(std::iter::once(bytes)));
+}
+
+fn decode<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Message>, Option<ChannelError>) {
+    let mut decoder = Decoder::default();
+    let mut messages = Vec::new();
+    for piece in pieces {
+        if let Err(error) = decoder.feed(piece) {
+            return (messages, Some(error));
+        }
+        loop {
+            match decoder.next_message() {
+                Ok(Some(message)) => messages.push(message),
+                Ok(None) => break,
+                Err(error) => return (messages, Some(error)),
+            }
+        }
+    }
+    (messages, None)
+}
+
+/// What QEMU sends on its control channel.
+pub fn qmp(data: &[u8]) {
+    // What a socket takes without a reader.
+    let data = &data[..data.len().min(64 << 10)];
+    let (ours, mut theirs) = UnixStream::pair().expect("a pair of sockets");
+    let mut connection = Connection::new(ours).expect("a connection");
+    for piece in data.chunks(1024) {
+        theirs.write_all(piece).expect("room in the socket");
+        if connection.receive().is_err() {
+            return;
+        }
+    }
+    drop(theirs);
+    // At the end of the stream there is an error, after at most one more set of messages.
+    let _ = connection.receive();
+    assert!(connection.receive().is_err());
+}
