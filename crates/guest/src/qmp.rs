@@ -17,6 +17,8 @@ use crate::launch::Report;
 
 /// The longest line that is believed, in bytes; the longest answers of ours have some ten thousand.
 const LONGEST_LINE: usize = 4 << 20;
+/// How long QEMU may take for a simple command, its own start included; a busy host is slow.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 /// How long QEMU may leave a command unread before it counts as hung.
 const WRITE_LIMIT: Duration = Duration::from_secs(5);
 
@@ -129,28 +131,26 @@ impl Connection {
     /// Returns the messages that have arrived, without waiting for more.
     ///
     /// # Errors
-    /// The channel is lost or speaks another protocol.
+    /// The channel is lost or speaks another protocol; what arrived before comes first.
     pub fn receive(&mut self) -> Result<Vec<Message>, QmpError> {
         let mut chunk = [0; 16384];
-        loop {
+        let lost = loop {
             match self.stream.read(&mut chunk) {
-                Ok(0) => {
-                    let messages = self.whole_lines()?;
-                    if messages.is_empty() {
-                        return Err(QmpError::Lost(io::ErrorKind::UnexpectedEof.into()));
-                    }
-                    return Ok(messages);
-                }
+                Ok(0) => break Some(io::ErrorKind::UnexpectedEof.into()),
                 Ok(count) => self.buffer.extend_from_slice(&chunk[..count]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return self.whole_lines();
-                }
-                Err(error) => return Err(QmpError::Lost(error)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break None,
+                // A QEMU that ends with a command unread resets the connection.
+                Err(error) => break Some(error),
             }
             if self.buffer.len() > LONGEST_LINE && !self.buffer.contains(&b'\n') {
                 return Err(QmpError::Protocol("a line without end".to_owned()));
             }
+        };
+        let messages = self.whole_lines()?;
+        match lost {
+            Some(error) if messages.is_empty() => Err(QmpError::Lost(error)),
+            _ => Ok(messages),
         }
     }
 
@@ -263,7 +263,7 @@ impl Control {
     }
 
     fn simple(&self, command: &str) -> Result<Value, QmpError> {
-        self.execute(command, None, Duration::from_secs(5))
+        self.execute(command, None, ANSWER_LIMIT)
     }
 
     /// Presses the power button.
@@ -288,14 +288,6 @@ impl Control {
     /// As [`Control::execute`].
     pub fn inject_nmi(&self) -> Result<(), QmpError> {
         self.simple("inject-nmi").map(drop)
-    }
-
-    /// Lets a machine that was started stopped run.
-    ///
-    /// # Errors
-    /// As [`Control::execute`].
-    pub fn resume(&self) -> Result<(), QmpError> {
-        self.simple("cont").map(drop)
     }
 
     /// Ends QEMU.
@@ -360,6 +352,16 @@ mod tests {
         assert_eq!(connection.receive().unwrap(), [answer]);
         assert_eq!(connection.receive().unwrap(), []);
         drop(qemu);
+        assert!(matches!(connection.receive(), Err(QmpError::Lost(_))));
+    }
+
+    #[test]
+    fn what_was_said_before_a_reset_is_heard() {
+        let (mut connection, mut qemu) = pair();
+        connection.send("quit", None).unwrap();
+        qemu.write_all(b"{\"return\": {}, \"id\": 1}\n").unwrap();
+        drop(qemu);
+        assert_eq!(connection.receive().unwrap().len(), 1);
         assert!(matches!(connection.receive(), Err(QmpError::Lost(_))));
     }
 

@@ -97,10 +97,11 @@ impl Serial {
     /// Waits until the line has ended and everything is kept and shown. What shows may hang for as
     /// long as it likes; it is waited for no longer than `limit`.
     pub fn finish(self, limit: Duration) -> Drained {
-        let first = self.first();
         // A panic in the thread would be a bug, whose trace is on standard error.
         let broken = |_| (Some(io::ErrorKind::Other.into()), 0);
         let (error, left_out) = self.drain.join().unwrap_or_else(broken);
+        // Only now: the first byte may have come with the last.
+        let first = self.first.get().copied();
         let deadline = Instant::now() + limit;
         for helper in self.helpers {
             while !helper.is_finished() && Instant::now() < deadline {

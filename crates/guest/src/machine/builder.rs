@@ -133,6 +133,8 @@ impl<'a> Builder<'a> {
         // Nothing that QEMU or a configuration file of the user's would add by itself.
         self.arguments.flag("-nodefaults");
         self.arguments.flag("-no-user-config");
+        // The guest starts once the control channel is in use, so that nothing it does is missed.
+        self.arguments.flag("-S");
         self.arguments.option("-name", Properties::of("guest", &request.name));
         let mut machine = Properties::new("q35");
         if let Some(uefi) = uefi {

@@ -13,7 +13,7 @@ pub enum Stage {
     Spawned,
     /// The launcher has done its work and becomes QEMU.
     Executed,
-    /// QEMU answers on its control channel: the machine is made, and runs.
+    /// The machine is made and its control channel in use: the guest starts.
     Up,
     /// The guest has sent its first byte over the serial line.
     FirstByte,

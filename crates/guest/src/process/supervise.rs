@@ -84,6 +84,7 @@ pub enum Ending {
 enum Waiting {
     Capabilities,
     Forwards,
+    Start,
     Other { command: String, reply: Option<Sender<Result<Value, QmpError>>> },
 }
 
@@ -280,12 +281,15 @@ impl Loop<'_> {
             }
             // QEMU closes the channel as it ends; if it does not end, the clock decides.
             Err(QmpError::Lost(_)) => self.disconnect(),
-            Err(_) => {
-                self.ending.get_or_insert(Ending::Hung);
-                self.disconnect();
-                self.escalate();
-            }
+            Err(_) => self.give_up(),
         }
+    }
+
+    /// Ends a QEMU that cannot be spoken to.
+    fn give_up(&mut self) {
+        self.ending.get_or_insert(Ending::Hung);
+        self.disconnect();
+        self.escalate();
     }
 
     fn disconnect(&mut self) {
@@ -308,9 +312,16 @@ impl Loop<'_> {
     fn answer(&mut self, id: u64, result: Result<Value, String>) {
         match self.waiting.remove(&id) {
             Some(Waiting::Capabilities) => {
-                self.reach(Stage::Up, Instant::now());
                 let monitor = json!({"command-line": "info usernet"});
                 self.ask("human-monitor-command", Some(&monitor), Waiting::Forwards);
+                self.ask("cont", None, Waiting::Start);
+            }
+            Some(Waiting::Start) => {
+                if result.is_err() {
+                    self.give_up();
+                    return;
+                }
+                self.reach(Stage::Up, Instant::now());
                 self.pass_on_wishes();
             }
             Some(Waiting::Forwards) => {

@@ -94,7 +94,6 @@ fn stand_in(machine: &mut Machine) {
             *argument = OsString::from("none,id=audio0");
         }
     }
-    machine.arguments.push("-S".into());
 }
 
 fn check(mut case: Case, directory: &Path) -> Result<Duration, String> {
@@ -110,12 +109,10 @@ fn check(mut case: Case, directory: &Path) -> Result<Duration, String> {
     let topology = machine.topology.clone();
     let asking = thread::spawn(move || {
         let deadline = Instant::now() + LIMIT;
-        let asked = control.query_status().map_err(|error| error.to_string());
-        let result = match asked {
-            Ok(status) if status != "prelaunch" => Err(format!("not stopped, but {status}")),
-            Ok(_) if is_qtest => Ok(()),
-            Ok(_) => control.resume().map_err(|error| error.to_string()),
-            Err(error) => Err(error),
+        let result = match control.query_status() {
+            Ok(status) if status == "running" => Ok(()),
+            Ok(status) => Err(format!("not running, but {status}")),
+            Err(error) => Err(error.to_string()),
         };
         let found = result.and_then(|()| {
             loop {
@@ -134,7 +131,8 @@ fn check(mut case: Case, directory: &Path) -> Result<Duration, String> {
         drop(control.quit());
         found
     });
-    let outcome = qemu.supervise(&Supervision::default(), &mut |_| {}).unwrap();
+    let rules = Supervision { limit: Some(2 * LIMIT), ..Supervision::default() };
+    let outcome = qemu.supervise(&rules, &mut |_| {}).unwrap();
     let found = asking.join().unwrap();
     found.map_err(|error| format!("{error}; {:?}: {}", outcome.ending, outcome.log))?;
     Ok(began.elapsed())
