@@ -44,7 +44,7 @@ const NEEDED: [Needed; 4] = [
     },
     Needed {
         program: "qemu-system-x86_64",
-        apt: None,
+        apt: Some("qemu-system-x86"),
         dnf: Some("qemu-system-x86-core"),
         pacman: Some("qemu-system-x86"),
     },
@@ -138,7 +138,10 @@ mod tests {
     #[test]
     fn only_what_is_missing_is_installed() {
         let nothing = |_: &str| false;
-        assert_eq!(missing(Some(Manager::Apt), nothing), ["pciutils", "e2fsprogs"]);
+        assert_eq!(
+            missing(Some(Manager::Apt), nothing),
+            ["pciutils", "e2fsprogs", "qemu-system-x86"]
+        );
         assert_eq!(
             missing(Some(Manager::Dnf), |program| ["mke2fs", "lspci"].contains(&program)),
             ["qemu-system-x86-core", "qemu-img"]

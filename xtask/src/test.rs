@@ -18,7 +18,6 @@ pub fn test(report: &Report, consent: Consent) -> Result<()> {
         let mut cargo = process::cargo();
         cargo.args(["test", "--workspace", "--no-fail-fast"]);
         if let Some(lab) = lab {
-            cargo.env("KIREJI_QEMU", lab.join("bin").join(lab::tools::QEMU));
             cargo.env(lab::tools::LAB_DIR_VARIABLE, lab);
         }
         process::run(&mut cargo)
