@@ -63,10 +63,19 @@ pub fn install(consent: Consent) -> Result<()> {
         bail!("please install: {}", missing.join(", "));
     };
     let words = install_command(manager, &missing);
-    let words = if is_root() { words } else { [vec!["sudo".to_owned()], words].concat() };
     consent.ask(&format!("install {} with `{}`", missing.join(", "), words.join(" ")))?;
-    let mut command = Command::new(&words[0]);
-    process::run(command.args(&words[1..])).context("the packages were not installed")
+    if manager == Manager::Apt {
+        // A new machine has no list of packages yet, or an old one.
+        as_root(&["apt-get".to_owned(), "update".to_owned(), "--quiet".to_owned()])?;
+    }
+    as_root(&words).context("the packages were not installed")
+}
+
+fn as_root(words: &[String]) -> Result<()> {
+    let sudo = ["sudo".to_owned()];
+    let mut words = if is_root() { [].iter() } else { sudo.iter() }.chain(words);
+    let mut command = Command::new(words.next().context("no command")?);
+    process::run(command.args(words))
 }
 
 fn manager(release: &Release) -> Option<Manager> {
