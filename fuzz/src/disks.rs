@@ -11,7 +11,10 @@ use testkit::tree::{Function, Tree};
 
 use crate::scratch::{Scratch, write_pieces};
 
-const MIB: u64 = 1 << 20;
+/// Size of the host's disk, in bytes: small, for all of it is read each time.
+const DISK: u64 = 256 << 10;
+/// The largest image that is made, in bytes.
+const IMAGE: u64 = 64 << 20;
 
 /// A disk of the host, which is not to be lost.
 pub fn disk(data: &[u8]) {
@@ -22,17 +25,17 @@ pub fn disk(data: &[u8]) {
     let make = || {
         let mut tree = Tree::new();
         tree.add(Function::new(FUNCTION, 0x1b36, 0x0010).class(0x01_0802));
-        tree.disk(FUNCTION, "nvme0n1", MIB);
+        tree.disk(FUNCTION, "nvme0n1", DISK);
         let node = OpenOptions::new().write(true).open(tree.locate("/dev/nvme0n1"));
         let sysroot = tree.sysroot();
         (tree, sysroot, node.expect("the disk's node"))
     };
     HOST.with(|cell| {
         let (_tree, sysroot, node) = cell.get_or_init(make);
-        let mut content = write_pieces(node, data, MIB);
+        let mut content = write_pieces(node, data, DISK);
         // The kernel would not let a disk be shorter than it says.
-        node.set_len(MIB).expect("a sparse file");
-        content.resize(usize::try_from(MIB).expect("a small disk"), 0);
+        node.set_len(DISK).expect("a sparse file");
+        content.resize(usize::try_from(DISK).expect("a small disk"), 0);
         let examined = BTreeSet::from([FUNCTION.parse().expect("an address")]);
         let storage = Storage::read(sysroot, &examined).expect("the tree can be read");
         let [disk] = storage.disks.as_slice() else { panic!("one disk: {storage:?}") };
@@ -45,7 +48,7 @@ pub fn disk(data: &[u8]) {
 /// An image that a user names.
 pub fn haiku_image(data: &[u8]) {
     let file = Scratch::new();
-    write_pieces(file.file(), data, 64 * MIB);
+    write_pieces(file.file(), data, IMAGE);
     let Ok(image) = Image::read(&file.path()) else { return };
     let _ = image.boots();
     let Some(Content::Anyboot(parts) | Content::Mbr(parts) | Content::Gpt(parts)) = image.content
