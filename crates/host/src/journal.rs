@@ -92,14 +92,22 @@ impl Journal {
     /// The file exists already ([`io::ErrorKind::AlreadyExists`]) or cannot be made durable.
     pub fn create<H: Serialize>(path: &Path, header: &H) -> Result<Self, JournalError> {
         let failed = |source| JournalError::Io { verb: "create", path: path.to_owned(), source };
+        // It gets its name with its header in it, so that nobody killed here leaves a journal
+        // without one. The unfinished file of somebody who was is overwritten.
+        let mut unfinished = path.as_os_str().to_owned();
+        unfinished.push(".new");
         let file = OpenOptions::new()
-            .append(true)
-            .create_new(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
             .mode(0o644)
-            .open(path)
+            .open(&unfinished)
             .map_err(failed)?;
         let mut journal = Self { path: path.to_owned(), file, steps: 0 };
         journal.append(&Line::<&H, ()>::Header(header))?;
+        let named = std::fs::hard_link(&unfinished, path);
+        let removed = std::fs::remove_file(&unfinished);
+        named.and(removed).map_err(failed)?;
         if let Some(dir) = path.parent() {
             atomic::sync_dir(dir).map_err(failed)?;
         }
@@ -295,6 +303,17 @@ mod tests {
         std::fs::write(&path, text).unwrap();
         let error = read::<String, String>(&path).unwrap_err();
         assert!(matches!(error, JournalError::Damaged { line: 3, .. }), "{error}");
+    }
+
+    #[test]
+    fn what_somebody_killed_at_its_beginning_left_is_in_nobodys_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        std::fs::write(dir.path().join("journal.new"), "{\"hea").unwrap();
+        Journal::create(&path, &"card").unwrap();
+        let record: Record<String, String> = read(&path).unwrap();
+        assert_eq!((record.header.as_str(), record.entries.len()), ("card", 0));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]
