@@ -130,7 +130,11 @@ pub fn writer() -> HelperWriter<'static> {
     HelperWriter {
         runner: &SystemRunner,
         executable: PathBuf::from("/proc/self/exe"),
-        args: ["internal", "write-sysfs"].map(str::to_owned).to_vec(),
+        args: vec![
+            "internal".to_owned(),
+            "write-sysfs".to_owned(),
+            format!("--parent={}", std::process::id()),
+        ],
         limit: WRITE_LIMIT,
     }
 }

@@ -162,6 +162,27 @@ impl Rig<'_> {
     }
 }
 
+impl Rig<'_> {
+    /// Waits until no helper of the tool is writing.
+    fn no_helper_is_left(&self) -> Outcome {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let processes = self.host.names("/proc").map_err(said)?;
+            let is_helper = |name: &String| {
+                let line = self.host.text(format!("/proc/{name}/cmdline")).unwrap_or_default();
+                line.contains("write-sysfs")
+            };
+            if !processes.iter().any(is_helper) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err("a helper does not end".to_owned());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
 /// How often the tool is killed, at a random moment of a command.
 const KILLS: u32 = 100;
 
@@ -199,7 +220,7 @@ pub(super) fn survives_kills(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
         child.kill().map_err(said)?;
         child.wait().map_err(said)?;
         // A helper that was in the kernel when its parent died ends its one write.
-        std::thread::sleep(Duration::from_millis(30));
+        rig.no_helper_is_left()?;
         let recovered = rig.kireji("recover")?;
         if recovered.code != Some(0) {
             return Err(format!("recover after kill {kill}: {}", recovered.err));
