@@ -76,6 +76,11 @@ fn amd_hands_cards_to_an_inner_machine() {
 }
 
 #[test]
+fn intel_hands_cards_to_the_drivers_of_an_inner_linux() {
+    scenarios("intel", &[&format!("inner-linux {NIC} {NVME}")]);
+}
+
+#[test]
 fn intel_takes_and_returns() {
     scenarios(
         "intel",

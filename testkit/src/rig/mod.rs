@@ -9,6 +9,7 @@ mod edu;
 mod lease;
 mod proof;
 mod qtest;
+mod reference;
 mod refusals;
 mod rom;
 mod run;
@@ -52,6 +53,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("proof-in-one-command", proof::in_one_command),
     ("proof-without-remapping", proof::without_remapping),
     ("inner-machine", qtest::works),
+    ("inner-linux", reference::works),
 ];
 
 /// The rig that we are in.

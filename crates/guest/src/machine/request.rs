@@ -102,6 +102,11 @@ pub enum Accelerator {
     Kvm,
     /// Translation.
     Tcg,
+    /// Translation of one plain processor whose clock counts instructions. Where translation is
+    /// slow, most of all inside a machine that is itself translated, a guest whose clock shows the
+    /// time is busy with the ticks of that clock; this one has as many instructions between two
+    /// ticks as on a real processor. While it waits, time passes as it does outside.
+    TcgCounted,
     /// Nothing: a test speaks for the processor over QEMU's `qtest` protocol, whose channel is
     /// given among the extra arguments.
     Qtest,

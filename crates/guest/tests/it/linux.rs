@@ -69,7 +69,7 @@ fn run(devices: &[(&str, &str)], program: &Path, disk: &[u8]) -> Run {
         boot: boot.write(dir.path()).unwrap(),
         memory_mib: boot.memory_mib,
         cpus: 1,
-        accelerator: Accelerator::Tcg,
+        accelerator: Accelerator::TcgCounted,
         firmware: None,
         cards: vec![],
         emulated: devices

@@ -32,6 +32,7 @@ impl Reference {
         args: &Args,
         context: &Context<'_>,
         cards: &Cards,
+        accelerator: machine::Accelerator,
     ) -> Result<Self, CommandError> {
         let kernel = match &args.kernel {
             Some(image) => Kernel::at(context.host, image),
@@ -53,9 +54,8 @@ impl Reference {
             kernel: &kernel,
             program: &context.vars.program,
             functions: &functions,
-            // A network of the user's own is asked for an address only if that was wished for.
-            network: args.net == Some(super::Net::User),
-            emulated: args.accel == super::Accel::Tcg,
+            network: args.dhcp,
+            emulated: accelerator != machine::Accelerator::Kvm,
             nonce: &nonce,
         };
         let boot = prepare(context.host, request).map_err(|error| {

@@ -75,12 +75,16 @@ pub struct Args {
     /// The guest's network
     #[arg(long, value_name = "KIND", help_heading = "Machine")]
     net: Option<Net>,
+    /// Let the reference guest ask the card's network for an address, and ping who gives it
+    #[arg(long, help_heading = "Machine")]
+    dhcp: bool,
     /// Lead a port of this host's loopback interface to one of the guest (can be repeated)
     #[arg(long, value_name = "HOST:GUEST", value_parser = forward, help_heading = "Machine")]
     forward: Vec<Forward>,
-    /// Where the emulated screen is shown: `none`, `auto`, or a back end of QEMU's
-    #[arg(long, default_value = "auto", value_name = "WHERE", help_heading = "Screen and input")]
-    display: String,
+    /// Where the emulated screen is shown: `none` (so for the reference guest), `auto`, or a back
+    /// end of QEMU's
+    #[arg(long, value_name = "WHERE", help_heading = "Screen and input")]
+    display: Option<String>,
     /// Make the passed display card the guest's only screen
     #[arg(long, help_heading = "Screen and input")]
     primary_display: bool,
@@ -221,7 +225,7 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
     let accelerator = request::accelerator(args, context, &cache, &qemu)?;
     let reference = match args.guest {
         GuestKind::Haiku => None,
-        GuestKind::Linux => Some(linux::Reference::prepare(args, context, &cards)?),
+        GuestKind::Linux => Some(linux::Reference::prepare(args, context, &cards, accelerator)?),
     };
     let remedy = qemu_remedy(context);
     let plan = |directory: &Path, boot, cards: &cards::Cards| {

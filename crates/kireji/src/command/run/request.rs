@@ -64,17 +64,23 @@ pub(super) fn request(
         boot,
         memory_mib: args.memory.or(needed_mib).unwrap_or(2048),
         cpus: args.cpus.unwrap_or(if needed_mib.is_some() { 1 } else { 2 }),
-        accelerator,
+        accelerator: match accelerator {
+            // The reference guest has one processor and knows no hurry.
+            Accelerator::Tcg if needed_mib.is_some() => Accelerator::TcgCounted,
+            other => other,
+        },
         firmware: args.firmware.map(|choice| match choice {
             FirmwareChoice::Bios => FirmwareKind::Bios,
             FirmwareChoice::Uefi => FirmwareKind::Uefi,
         }),
         cards: cards.cards.clone(),
         emulated: args.emulate.clone(),
-        display: match args.display.as_str() {
-            "none" => Display::None,
-            "auto" => Display::Auto,
-            name => Display::Named(name.to_owned()),
+        display: match args.display.as_deref() {
+            // The reference guest has nothing to show.
+            None if needed_mib.is_some() => Display::None,
+            None | Some("auto") => Display::Auto,
+            Some("none") => Display::None,
+            Some(name) => Display::Named(name.to_owned()),
         },
         primary_display: args.primary_display,
         network,
