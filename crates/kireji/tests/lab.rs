@@ -114,6 +114,11 @@ fn a_guest_runs_with_the_card_and_whatever_dies_it_comes_back() {
 }
 
 #[test]
+fn a_run_survives_random_kills_of_itself_and_of_qemu() {
+    scenarios("intel", &[&format!("survives-random-kills {NIC}")]);
+}
+
+#[test]
 fn without_an_iommu_a_take_is_refused_and_rolled_back() {
     scenarios("none", &[&format!("rolls-back {NIC}"), &format!("no-iommu {NIC}")]);
 }

@@ -48,6 +48,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("survives-qemus-death", run::survives_qemus_death),
     ("survives-its-own-death", run::survives_its_own_death),
     ("stops-on-a-signal", run::stops_on_a_signal),
+    ("survives-random-kills", run::survives_random_kills),
     ("survives-kills", lease::survives_kills),
     ("whole-card", proof::whole_card),
     ("proof-in-one-command", proof::in_one_command),
