@@ -102,7 +102,7 @@ impl Sysroot {
         let opened = if self.live {
             rustix::fs::openat(&self.dir, below, flags, Mode::empty())
         } else {
-            rustix::fs::openat2(&self.dir, below, flags, Mode::empty(), ResolveFlags::IN_ROOT)
+            open_inside(&self.dir, below, flags)
         };
         opened.map_err(|errno| error(path, errno))
     }
@@ -271,6 +271,23 @@ impl Sysroot {
     }
 }
 
+/// How often a path inside a capture is tried, while something on this machine is renamed each time.
+const TRIES: u32 = 10_000;
+
+/// Opens what is below `dir`, and nothing outside of it.
+///
+/// The kernel gives up with EAGAIN where anything at all was renamed or mounted while it followed a
+/// `..`, since it cannot tell then whether that led outside, and wants to be asked again (openat2(2)).
+fn open_inside(dir: &OwnedFd, below: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+    for _ in 1..TRIES {
+        match rustix::fs::openat2(dir, below, flags, Mode::empty(), ResolveFlags::IN_ROOT) {
+            Err(Errno::AGAIN) => std::thread::yield_now(),
+            opened => return opened,
+        }
+    }
+    rustix::fs::openat2(dir, below, flags, Mode::empty(), ResolveFlags::IN_ROOT)
+}
+
 fn relative(path: &Path) -> &Path {
     path.strip_prefix("/").unwrap_or(path)
 }
@@ -303,6 +320,28 @@ mod tests {
         assert_eq!(host.link_name("/sys/devices/a/none").unwrap(), None);
         assert_eq!(host.names("/sys/devices/a").unwrap(), ["driver", "vendor"]);
         assert!(host.names("/nothing").unwrap_err().is_absent());
+    }
+
+    #[test]
+    fn renames_elsewhere_are_in_nobodys_way() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let (dir, elsewhere) = (tree(), tempfile::tempdir().unwrap());
+        let host = Sysroot::at(dir.path()).unwrap();
+        let (one, other) = (elsewhere.path().join("one"), elsewhere.path().join("other"));
+        std::fs::write(&one, "").unwrap();
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    std::fs::rename(&one, &other).unwrap();
+                    std::fs::rename(&other, &one).unwrap();
+                }
+            });
+            let path = "/sys/devices/a/../a/../a/../a/../a/../a/../a/vendor";
+            let read = (0..20_000).try_for_each(|_| host.text(path).map(drop));
+            done.store(true, Ordering::Relaxed);
+            read.unwrap();
+        });
     }
 
     #[test]
