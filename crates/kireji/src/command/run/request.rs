@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use guest::Guest;
 use guest::kvm::Kvm;
-use guest::machine::{Accelerator, Boot, Display, FirmwareKind, Network, PlanError, Request};
+use guest::machine::{Accelerator, Display, FirmwareKind, Network, PlanError, Request};
 use guest::qemu::{Cache, Capabilities};
 
 use crate::{CommandError, Context, Exit};
@@ -45,11 +46,11 @@ pub(super) fn accelerator(
 pub(super) fn request(
     args: &Args,
     directory: &Path,
-    boot: Boot,
+    guest: &dyn Guest,
     cards: &Cards,
     accelerator: Accelerator,
-    needed_mib: Option<u64>,
 ) -> Result<Request, CommandError> {
+    let wants = guest.wants();
     let network = match (args.net, args.forward.is_empty()) {
         (Some(Net::None), false) => {
             let message = "`--forward` needs a network, and `--net none` leaves none";
@@ -61,12 +62,11 @@ pub(super) fn request(
     };
     Ok(Request {
         name: "kireji".to_owned(),
-        boot,
-        memory_mib: args.memory.or(needed_mib).unwrap_or(2048),
-        cpus: args.cpus.unwrap_or(if needed_mib.is_some() { 1 } else { 2 }),
+        boot: guest.boot(directory),
+        memory_mib: args.memory.unwrap_or(wants.memory_mib),
+        cpus: args.cpus.unwrap_or(wants.cpus),
         accelerator: match accelerator {
-            // The reference guest has one processor and knows no hurry.
-            Accelerator::Tcg if needed_mib.is_some() => Accelerator::TcgCounted,
+            Accelerator::Tcg if wants.counted_clock => Accelerator::TcgCounted,
             other => other,
         },
         firmware: args.firmware.map(|choice| match choice {
@@ -76,8 +76,7 @@ pub(super) fn request(
         cards: cards.cards.clone(),
         emulated: args.emulate.clone(),
         display: match args.display.as_deref() {
-            // The reference guest has nothing to show.
-            None if needed_mib.is_some() => Display::None,
+            None if !wants.screen => Display::None,
             None | Some("auto") => Display::Auto,
             Some("none") => Display::None,
             Some(name) => Display::Named(name.to_owned()),
@@ -87,8 +86,7 @@ pub(super) fn request(
         sound: args.sound,
         inputs: args.input.clone(),
         usb: args.usb.clone(),
-        // The reference guest never reboots, but for a panic.
-        may_reboot: needed_mib.is_none(),
+        may_reboot: wants.may_reboot,
         extra: args.extra_qemu_arg.clone(),
         directory: directory.to_owned(),
     })
