@@ -241,7 +241,7 @@ fn a_qemu_that_does_not_react_is_killed() {
 fn several_threads_can_speak_to_it() {
     let f = fixture();
     let machine = f.machine("echo\n", Then::Echo, |request| {
-        let forwards = vec![Forward { host: 0, guest: 80 }];
+        let forwards = [80, 22].map(|guest| Forward { host: 0, guest }).to_vec();
         request.network = Network::User { forwards };
         request.may_reboot = true;
     });
