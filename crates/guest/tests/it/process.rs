@@ -360,13 +360,18 @@ fn descriptors_environment_and_limits_reach_the_program() {
     std::fs::write(&file, "content").unwrap();
     let launch = Launch {
         open: vec![(file.clone(), 20), (file, 21)],
-        environment: [("KIREJI_TEST".to_owned(), "value".to_owned())].into(),
+        environment: [
+            ("KIREJI_TEST".to_owned(), Some("value".to_owned())),
+            ("PATH".to_owned(), None),
+        ]
+        .into(),
         locked_memory: Some(65536),
         ..launch()
     };
     assert_eq!(instead_of_qemu("cat", &["/proc/self/fd/21"], &launch), "content");
     let environment = instead_of_qemu("env", &[], &launch);
     assert!(environment.lines().any(|line| line == "KIREJI_TEST=value"));
+    assert!(!environment.lines().any(|line| line.starts_with("PATH=")), "{environment}");
     let limits = instead_of_qemu("cat", &["/proc/self/limits"], &launch);
     let line = limits.lines().find(|line| line.starts_with("Max locked memory")).unwrap();
     let soft = line.split_whitespace().nth(3).unwrap();

@@ -7,6 +7,7 @@ mod report;
 mod request;
 mod session;
 mod verdict;
+mod window;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

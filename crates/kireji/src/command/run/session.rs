@@ -18,7 +18,7 @@ use host::Owner;
 use crate::signals::Signals;
 use crate::{CommandError, Context, Exit};
 
-use super::{Args, limit, report, verdict};
+use super::{Args, limit, report, verdict, window};
 
 /// A run that is ready to start.
 pub(super) struct Session<'a> {
@@ -88,6 +88,13 @@ pub(super) fn directory(
 }
 
 impl Session<'_> {
+    /// What QEMU gets of another environment than this process has: under sudo, the user's.
+    fn environment(&self, context: &Context<'_>) -> window::Environment {
+        let kept = |name: &str| std::env::var(name).ok();
+        let user = self.user.as_ref();
+        user.map_or_else(Default::default, |user| window::environment(context.host, user, &kept))
+    }
+
     /// Starts QEMU, follows it to its end, and says how it ended.
     pub(super) fn run(self, context: &mut Context<'_>) -> Result<Exit, CommandError> {
         let Self { args, run, machine, guest, .. } = &self;
@@ -108,7 +115,7 @@ impl Session<'_> {
             locked_memory: machine.locked_memory,
             open: machine.descriptors.iter().map(|d| (d.path.clone(), d.number)).collect(),
             user: self.user.clone(),
-            environment: [].into(),
+            environment: self.environment(context),
         };
         let shown = !args.quiet && !args.json && wants.serial;
         let show = shown.then(show);
