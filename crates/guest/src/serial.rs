@@ -55,7 +55,7 @@ pub struct Drained {
 
 impl Serial {
     /// Starts to drain `line` into `file`, which is created where it is missing, and to `show`.
-    /// At the first byte and at the end, a byte is written to `bell`.
+    /// Whenever bytes have come, and at the end, a byte is written to `bell`.
     ///
     /// # Errors
     /// The file cannot be opened, or a thread cannot be started.
@@ -66,6 +66,7 @@ impl Serial {
         bell: UnixStream,
     ) -> io::Result<Self> {
         let file = OpenOptions::new().append(true).create(true).open(file)?;
+        bell.set_nonblocking(true)?;
         let first = Arc::new(OnceLock::new());
         let mut helpers = Vec::new();
         let (changed, changes) = mpsc::sync_channel(1);
@@ -139,11 +140,11 @@ impl Drain {
             match line.read(&mut chunk) {
                 Ok(0) => break,
                 Ok(count) => {
-                    if seen.set(Instant::now()).is_ok() {
-                        // Nobody listening means that nobody waits.
-                        drop((&*bell).write(b"!"));
-                    }
+                    // Only the first byte is timed.
+                    let _ = seen.set(Instant::now());
                     self.keep(&chunk[..count]);
+                    // A bell that is full has been rung, and if nobody listens, nobody waits.
+                    drop((&*bell).write(b"!"));
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // The other end of a socket may go with an error instead of an end.

@@ -14,6 +14,7 @@
 //! This crate is the lowest of the workspace. It must never depend on another of its crates, and
 //! knows nothing of PCI, VFIO, QEMU or Haiku.
 
+mod above;
 pub mod atomic;
 mod clock;
 pub mod journal;
@@ -23,9 +24,10 @@ mod owner;
 mod runner;
 mod sysroot;
 
+pub use above::{Above, above};
 pub use clock::{Clock, SystemClock};
 pub use journal::Journal;
 pub use measured::Measured;
 pub use owner::Owner;
 pub use runner::{Finished, Program, RunError, Runner, SystemRunner};
-pub use sysroot::{DeviceNumber, ReadError, Sysroot};
+pub use sysroot::{DeviceNumber, Node, NodeKind, ReadError, Sysroot};

@@ -24,6 +24,28 @@ pub struct DeviceNumber {
     pub minor: u32,
 }
 
+/// What a path is and whose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// What it is.
+    pub kind: NodeKind,
+    /// The number of the user who owns it.
+    pub uid: u32,
+}
+
+/// What a path is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeKind {
+    /// A directory.
+    Directory,
+    /// A regular file.
+    File,
+    /// A socket.
+    Socket,
+    /// Something else.
+    Other,
+}
+
 /// A file of the host could not be read.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read {}", path.display())]
@@ -180,6 +202,23 @@ impl Sysroot {
         };
         let (major, minor) = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
         Ok(Some(DeviceNumber { is_block, major, minor }))
+    }
+
+    /// Returns what a path is and whose, its last link followed.
+    ///
+    /// # Errors
+    /// The path is absent or may not be looked at.
+    pub fn node(&self, path: impl AsRef<Path>) -> Result<Node, ReadError> {
+        let path = path.as_ref();
+        let fd = self.open_at(path, OFlags::PATH)?;
+        let stat = rustix::fs::fstat(fd).map_err(|errno| error(path, errno))?;
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => NodeKind::Directory,
+            FileType::RegularFile => NodeKind::File,
+            FileType::Socket => NodeKind::Socket,
+            _ => NodeKind::Other,
+        };
+        Ok(Node { kind, uid: stat.st_uid })
     }
 
     /// Reads a file as text, without white space at its ends; bytes that are not UTF-8 are

@@ -147,7 +147,7 @@ impl Builder<'_> {
         match self.request.network {
             Network::None => false,
             Network::User { .. } => true,
-            Network::Default => !card().any(|function| function.class.is_network()),
+            Network::Default { .. } => !card().any(|function| function.class.is_network()),
         }
     }
 

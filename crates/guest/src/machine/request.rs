@@ -193,12 +193,14 @@ pub enum Display {
 /// The guest's network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Network {
-    /// As [`Network::User`] with no forwards of the user's own; none where a passed card is a
-    /// network card.
-    Default,
-    /// A private network with the host as its gateway.
+    /// As [`Network::User`]; none where a passed card is a network card.
+    Default {
+        /// Ports of the host's loopback interface.
+        forwards: Vec<Forward>,
+    },
+    /// A private network with the host as its gateway, whatever cards are passed.
     User {
-        /// Ports of the host's loopback interface. One that leads to ssh is added if missing.
+        /// Ports of the host's loopback interface.
         forwards: Vec<Forward>,
     },
     /// None.

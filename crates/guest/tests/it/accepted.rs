@@ -132,7 +132,7 @@ fn check(mut case: Case, directory: &Path) -> Result<Duration, String> {
         found
     });
     let rules = Supervision { limit: Some(2 * LIMIT), ..Supervision::default() };
-    let outcome = qemu.supervise(&rules, &mut |_| {}).unwrap();
+    let outcome = qemu.supervise(rules, &mut |_| {}).unwrap();
     let found = asking.join().unwrap();
     found.map_err(|error| format!("{error}; {:?}: {}", outcome.ending, outcome.log))?;
     Ok(began.elapsed())

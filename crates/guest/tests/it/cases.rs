@@ -100,7 +100,7 @@ pub fn plain(directory: &Path) -> Request {
         emulated: vec![],
         display: Display::Auto,
         primary_display: false,
-        network: Network::Default,
+        network: Network::Default { forwards: vec![Forward { host: 0, guest: 22 }] },
         sound: false,
         inputs: vec![],
         usb: vec![],

@@ -6,9 +6,11 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Instant;
 
+use guest::Guest;
+use guest::guests::Sign;
 use guest::launch::{Launch, User};
 use guest::machine::{Machine, NewFile, Note};
-use guest::process::{Event, Launcher, Qemu, Stage, Supervision};
+use guest::process::{Event, Launcher, Patience, Qemu, Stage, Supervision};
 use guest::rundir::{End, Meta, RunDirectory, RunError, timestamp};
 use guest::serial::{Show, Shown};
 use host::Owner;
@@ -16,8 +18,7 @@ use host::Owner;
 use crate::signals::Signals;
 use crate::{CommandError, Context, Exit};
 
-use super::linux::Reference;
-use super::{Args, GuestKind, limit, verdict};
+use super::{Args, limit, report, verdict, window};
 
 /// A run that is ready to start.
 pub(super) struct Session<'a> {
@@ -26,7 +27,7 @@ pub(super) struct Session<'a> {
     pub(super) machine: Machine,
     pub(super) user: Option<User>,
     pub(super) requested: Instant,
-    pub(super) reference: Option<Reference>,
+    pub(super) guest: &'a dyn Guest,
 }
 
 /// How kireji starts itself as the launcher.
@@ -62,6 +63,7 @@ pub(super) fn tell_notes(machine: &Machine, context: &mut Context<'_>) -> Result
 pub(super) fn directory(
     args: &Args,
     context: &Context<'_>,
+    guest: &dyn Guest,
     user: Option<&User>,
 ) -> Result<RunDirectory, CommandError> {
     let now = context.clock.now();
@@ -73,10 +75,7 @@ pub(super) fn directory(
         started: timestamp(now),
         owner: Owner::current(context.host)?,
         command: std::iter::once(program).chain(context.vars.args.iter().map(text)).collect(),
-        guest: match args.guest {
-            GuestKind::Haiku => "haiku".to_owned(),
-            GuestKind::Linux => "linux".to_owned(),
-        },
+        guest: guest.name().to_owned(),
         image: args.image.clone(),
         devices: args
             .device
@@ -89,9 +88,17 @@ pub(super) fn directory(
 }
 
 impl Session<'_> {
+    /// What QEMU gets of another environment than this process has: under sudo, the user's.
+    fn environment(&self, context: &Context<'_>) -> window::Environment {
+        let kept = |name: &str| std::env::var(name).ok();
+        let user = self.user.as_ref();
+        user.map_or_else(Default::default, |user| window::environment(context.host, user, &kept))
+    }
+
     /// Starts QEMU, follows it to its end, and says how it ended.
     pub(super) fn run(self, context: &mut Context<'_>) -> Result<Exit, CommandError> {
-        let Self { args, run, machine, .. } = &self;
+        let Self { args, run, machine, guest, .. } = &self;
+        let wants = guest.wants();
         for file in &machine.files {
             make(file)?;
             let (NewFile::Copy { to: path, .. } | NewFile::Zeros { path, .. }) = file;
@@ -108,21 +115,22 @@ impl Session<'_> {
             locked_memory: machine.locked_memory,
             open: machine.descriptors.iter().map(|d| (d.path.clone(), d.number)).collect(),
             user: self.user.clone(),
-            environment: [].into(),
+            environment: self.environment(context),
         };
-        // Of the reference guest the report is shown, and the serial line kept.
-        let shown = !args.quiet && !args.json && self.reference.is_none();
+        let shown = !args.quiet && !args.json && wants.serial;
         let show = shown.then(show);
         let qemu = Qemu::start(machine, &launcher(context), &launch, run, show, self.requested)
             .map_err(|error| CommandError::from_source(Exit::Internal, error))?;
+        let mut observer = guest.observer();
         let rules = Supervision {
             stop: Some(signals.as_fd()),
             limit: limit(args),
-            ..Supervision::default()
+            patience: Patience { power_down: wants.power_down, ..Patience::default() },
+            observer: Some(&mut *observer),
         };
         let mut failure = None;
         let outcome = qemu
-            .supervise(&rules, &mut |event| {
+            .supervise(rules, &mut |event| {
                 let told = tell(&event, args, run, context);
                 // A run goes on without its narration; its end tells of the first failure.
                 failure = failure.take().or(told.err());
@@ -130,16 +138,10 @@ impl Session<'_> {
             .map_err(|error| {
                 CommandError::from_source(Exit::Internal, error).hint("QEMU was killed")
             })?;
-        let judged = match (&self.reference, verdict::judge(&outcome)) {
-            // Only a guest that ended by itself has anything to say.
-            (Some(reference), Ok((Exit::Done | Exit::ResetLoop, _))) => {
-                reference.judge(&run.serial_log(), context)
-            }
-            (_, judged) => judged,
-        };
+        let judged = verdict::judge(&outcome, &*observer);
         let (exit, words) = match &judged {
             Ok((exit, words)) => (*exit, words.clone()),
-            Err(error) => (error.exit(), error.to_string()),
+            Err(error) => (error.exit(), verdict::sentence(&error.to_string())),
         };
         let ended = timestamp(context.clock.now());
         let end = End { ended, outcome: words.clone(), exit_code: exit as u8 };
@@ -209,8 +211,19 @@ fn tell(
         Event::Forward { host, guest } => {
             writeln!(context.err, "localhost:{host} leads to port {guest} of the guest")?;
         }
+        Event::Sign { sign: Sign::Report { function, outcome }, .. } => {
+            for line in report::lines(function, outcome) {
+                writeln!(context.out, "{line}")?;
+            }
+        }
+        Event::Sign { sign: Sign::Debugger, .. } => {
+            writeln!(context.err, "The guest's kernel is in its debugger; Ctrl-C ends the run.")?;
+        }
+        Event::Stopping { how: "power-down", .. } => {
+            writeln!(context.err, "The guest is to shut down; Ctrl-C does not wait for it.")?;
+        }
         Event::Stopping { how, .. } => writeln!(context.err, "stopping the guest: {how}")?,
-        Event::Stage { .. } | Event::Qemu { .. } => {}
+        Event::Stage { .. } | Event::Qemu { .. } | Event::Sign { .. } => {}
     }
     Ok(())
 }

@@ -3,21 +3,19 @@
 use std::os::unix::process::ExitStatusExt;
 
 use guest::diagnosis::{self, Cause, Kind};
+use guest::guests::{Finding, Observer, Verdict};
 use guest::launch::Step;
 use guest::process::{Ending, Outcome};
 
 use crate::{CommandError, Exit};
 
 /// Returns the exit code of a run with what to say, or its error.
-pub(super) fn judge(outcome: &Outcome) -> Result<(Exit, String), CommandError> {
-    let said = |exit, words: &str| Ok((exit, words.to_owned()));
+pub(super) fn judge(
+    outcome: &Outcome,
+    observer: &dyn Observer,
+) -> Result<(Exit, String), CommandError> {
     match &outcome.ending {
-        Ending::ShutDown => said(Exit::Done, "The guest shut down."),
-        Ending::Closed => said(Exit::Done, "QEMU was closed."),
-        Ending::Reset => said(Exit::ResetLoop, "The guest reset the machine."),
-        Ending::Stopped => said(Exit::Interrupted, "The guest was stopped."),
-        Ending::TimedOut => said(Exit::Hung, "The guest was stopped: its time was up."),
-        Ending::Panicked => said(Exit::Panic, "The guest's kernel panicked."),
+        Ending::Guest(end) => of_guest(observer.judge(*end)),
         Ending::NoSpace => Err(CommandError::new(
             Exit::NoSpace,
             "the disk that holds what the guest writes is full",
@@ -51,6 +49,33 @@ pub(super) fn judge(outcome: &Outcome) -> Result<(Exit, String), CommandError> {
             "QEMU neither answered nor ended, and was killed",
         )),
     }
+}
+
+fn of_guest(verdict: Verdict) -> Result<(Exit, String), CommandError> {
+    let Verdict { finding, summary, reasons } = verdict;
+    let exit = match finding {
+        Finding::Done => Exit::Done,
+        Finding::Stopped => Exit::Interrupted,
+        Finding::Unproven => Exit::Unproven,
+        Finding::NotDriven => Exit::DriverNotLoaded,
+        Finding::NotBooted => Exit::BootFailed,
+        Finding::Panicked => Exit::Panic,
+        Finding::Hung => Exit::Hung,
+        Finding::Reset => Exit::ResetLoop,
+    };
+    if matches!(finding, Finding::Done | Finding::Stopped | Finding::Unproven) {
+        return Ok((exit, sentence(&summary)));
+    }
+    let error = reasons.into_iter().fold(CommandError::new(exit, summary), CommandError::reason);
+    Err(error.hint("`kireji log` shows how far it came"))
+}
+
+/// Returns words as a sentence.
+pub(super) fn sentence(words: &str) -> String {
+    let mut letters = words.chars();
+    letters
+        .next()
+        .map_or_else(String::new, |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
 }
 
 /// An error with the cause that QEMU's log gives.
