@@ -131,7 +131,7 @@ impl Session<'_> {
         let mut failure = None;
         let outcome = qemu
             .supervise(rules, &mut |event| {
-                let told = tell(&event, args, run, context);
+                let told = tell(&event, args, wants.serial, run, context);
                 // A run goes on without its narration; its end tells of the first failure.
                 failure = failure.take().or(told.err());
             })
@@ -192,6 +192,7 @@ fn show() -> Show {
 fn tell(
     event: &Event,
     args: &Args,
+    serial: bool,
     run: &RunDirectory,
     context: &mut Context<'_>,
 ) -> Result<(), CommandError> {
@@ -215,6 +216,10 @@ fn tell(
             for line in report::lines(function, outcome) {
                 writeln!(context.out, "{line}")?;
             }
+        }
+        // Who does not see the serial line sees from this that the guest moves.
+        Event::Sign { sign: Sign::Reached { stage }, ms } if !serial => {
+            writeln!(context.err, "guest: {stage} after {}.{} s", ms / 1000, ms % 1000 / 100)?;
         }
         Event::Sign { sign: Sign::Debugger, .. } => {
             writeln!(context.err, "The guest's kernel is in its debugger; Ctrl-C ends the run.")?;
