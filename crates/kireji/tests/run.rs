@@ -159,9 +159,11 @@ fn a_guest_with_an_emulated_card_runs_without_root_or_iommu() {
     let args = ["run", &image, "--emulate", "edu", "--accel", "tcg", "--memory", "64"];
     let ended = program(&state, &args);
     assert_eq!(ended.status.code(), Some(0), "{}", text(&ended.stderr));
-    assert_eq!(text(&ended.stdout), "hello\r\n");
+    assert_eq!(text(&ended.stdout), "hello\n");
     assert!(std::fs::read(&image).expect("the image") == before, "the image was written");
     let log = program(&state, &["log"]);
+    assert_eq!(text(&log.stdout), "hello\n");
+    let log = program(&state, &["log", "--raw"]);
     assert_eq!(text(&log.stdout), "hello\r\n");
     let runs = program(&state, &["runs"]);
     assert!(text(&runs.stdout).contains("The guest shut down."), "{}", text(&runs.stdout));
