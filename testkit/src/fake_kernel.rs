@@ -9,13 +9,15 @@ use std::fs;
 use std::io;
 use std::panic::resume_unwind;
 
-use vfio::take::{SysfsWriter, WriteFailure};
+use vfio::take::{Order, SysfsWriter, Turn, Work, WriteFailure};
 
 use crate::tree::Tree;
 
 const VFIO_PCI: &str = "vfio-pci";
 /// Number of the process that a hanging write leaves behind.
 pub const HUNG_PID: u32 = 4242;
+/// Number of the helper that outlives its process.
+pub const HELPER_PID: u32 = 4343;
 const OVERRIDE: &str = "/driver_override";
 const UNBIND: &str = "/driver/unbind";
 
@@ -28,6 +30,8 @@ pub struct Killed;
 pub enum Kill {
     /// Before the write with this number, from 0.
     Before(usize),
+    /// While its helper is in the kernel, which ends it later: see [`FakeKernel::finish`].
+    Within(usize),
     /// After it.
     After(usize),
 }
@@ -43,6 +47,8 @@ pub struct FakeKernel {
     refused: BTreeMap<String, i32>,
     kill: Cell<Option<Kill>>,
     writes: RefCell<Vec<(String, String)>>,
+    /// The write of a helper that outlives its process, and its turn.
+    late: RefCell<Option<(Turn, String, String)>>,
 }
 
 impl FakeKernel {
@@ -84,6 +90,20 @@ impl FakeKernel {
     pub fn kill(&self, kill: Option<Kill>) {
         self.kill.set(kill);
         self.writes.borrow_mut().clear();
+    }
+
+    /// Ends the write of a helper that outlived its process; false if there is none.
+    pub fn finish(&self) -> bool {
+        let Some((turn, path, value)) = self.late.take() else { return false };
+        // Nobody is left to hear what the kernel says.
+        let _ = self.act(&path, &value);
+        drop(turn);
+        true
+    }
+
+    /// Whether the helper of a process that was killed still writes.
+    pub fn is_late(&self) -> bool {
+        self.late.borrow().is_some()
     }
 
     /// Returns what was written since the last call of [`FakeKernel::kill`], in order.
@@ -154,13 +174,21 @@ impl FakeKernel {
 }
 
 impl SysfsWriter for FakeKernel {
-    fn write(&self, path: &str, value: &str) -> Result<(), WriteFailure> {
+    fn write(&self, order: &Order<'_>) -> Result<(), WriteFailure> {
+        let Order { path, value, lock } = *order;
         let number = self.writes.borrow().len();
         if self.kill.get() == Some(Kill::Before(number)) {
             resume_unwind(Box::new(Killed));
         }
         self.writes.borrow_mut().push((path.to_owned(), value.trim_end().to_owned()));
         let (path, value) = (path.to_owned(), value.to_owned());
+        if self.kill.get() == Some(Kill::Within(number)) {
+            let work = Work { pid: HELPER_PID, path: path.clone(), value: value.clone() };
+            let turn = Turn::take(lock.expect("a write of a lease"), &work)
+                .expect("nobody else has the turn");
+            self.late.replace(Some((turn, path, value)));
+            resume_unwind(Box::new(Killed));
+        }
         if path.ends_with(UNBIND) && self.hanging.contains(&value) {
             return Err(WriteFailure::Hung { path, value, pid: HUNG_PID });
         }

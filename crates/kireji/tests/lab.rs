@@ -96,6 +96,11 @@ fn intel_takes_and_returns() {
 }
 
 #[test]
+fn a_write_that_outlives_kireji_is_waited_for() {
+    scenarios("intel", &[&format!("late-write {NIC} {EDU}")]);
+}
+
+#[test]
 fn a_card_survives_a_hundred_kills() {
     scenarios("intel", &[&format!("survives-kills {NIC}")]);
 }

@@ -2,9 +2,11 @@
 
 mod common;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use common::{kireji, kireji_as};
 use kireji::Exit;
-use testkit::fake_kernel::{FakeKernel, HUNG_PID};
+use testkit::fake_kernel::{FakeKernel, HELPER_PID, HUNG_PID, Kill};
 use testkit::tree::{Function, Port, Tree};
 
 const NIC: &str = "0000:01:00.0";
@@ -132,6 +134,31 @@ fn what_a_dead_process_left_is_recovered_by_the_next_that_writes() {
     let nothing = kireji(&kernel, &["recover"]);
     assert_eq!(nothing.exit, Exit::Done);
     assert_eq!(nothing.out, "Nothing to recover.\n");
+}
+
+#[test]
+fn a_card_whose_helper_still_writes_is_busy() {
+    let kernel = kernel(true);
+    let host = kernel.tree.sysroot();
+    let keeper = vfio::take::Keeper::new(&host, &kernel);
+    // The second write of a take is the unbind.
+    kernel.kill(Some(Kill::Within(1)));
+    let card = [NIC.parse().expect("an address")];
+    let take = || keeper.take(&card, vfio::take::Purpose::Hold);
+    assert!(catch_unwind(AssertUnwindSafe(take)).is_err());
+    kernel.kill(None);
+    kernel.be_alive(2000);
+    let status = kireji(&kernel, &["status"]);
+    let working = format!("still writes: process {HELPER_PID} writes");
+    assert!(status.out.contains(&working), "{}", status.out);
+    let busy = kireji(&kernel, &["recover"]);
+    assert_eq!(busy.exit, Exit::Busy);
+    insta::assert_snapshot!(busy.err);
+    assert_eq!(kernel.writes(), []);
+    assert!(kernel.finish());
+    let recovered = kireji(&kernel, &["recover"]);
+    assert_eq!(recovered.exit, Exit::Done, "{}", recovered.err);
+    assert_eq!(kernel.binding(NIC), (Some("e1000e".into()), "(null)".into()));
 }
 
 #[test]

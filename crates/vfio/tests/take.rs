@@ -3,9 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use pci::Address;
-use testkit::fake_kernel::{FakeKernel, HUNG_PID, Kill, Killed};
+use testkit::fake_kernel::{FakeKernel, HELPER_PID, HUNG_PID, Kill, Killed};
 use testkit::tree::{Function, Port, Tree};
 use vfio::take::{Keeper, Purpose, Restored, State, TakeError, Unwell};
 
@@ -34,6 +35,12 @@ type Bindings = [(Option<String>, String); 2];
 
 fn bindings(kernel: &FakeKernel) -> Bindings {
     [kernel.binding(NIC), kernel.binding(SOUND)]
+}
+
+/// How many cards `recover` restores; it is an error if one stays.
+fn recovered(keeper: &Keeper<'_>) -> usize {
+    let all = keeper.recover().unwrap();
+    all.iter().filter(|one| one.outcome.as_ref().unwrap().len() == one.lease.before.len()).count()
 }
 
 #[test]
@@ -109,7 +116,7 @@ fn a_hanging_unbind_is_told_and_never_tried_again() {
     assert_eq!(leases[0].state, State::Hung { pid: HUNG_PID });
     kernel.be_alive(2000);
     kernel.kill(None);
-    assert_eq!(keeper.recover().unwrap(), []);
+    assert_eq!(recovered(&keeper), 0);
     assert!(matches!(keeper.give_back(&leases[0], &[]), Err(TakeError::Taken { .. })));
     assert_eq!(kernel.writes(), []);
 }
@@ -134,15 +141,15 @@ fn a_run_that_died_is_recovered_and_a_held_card_is_not() {
     let keeper = Keeper::new(&host, &kernel);
     let before = bindings(&kernel);
     keeper.take(&card(), Purpose::Run).unwrap();
-    assert_eq!(keeper.recover().unwrap(), [], "its process lives");
+    assert_eq!(recovered(&keeper), 0, "its process lives");
     kernel.be_alive(2000);
     assert_eq!(keeper.leases().unwrap()[0].state, State::Abandoned);
-    assert_eq!(keeper.recover().unwrap().len(), 1);
+    assert_eq!(recovered(&keeper), 1);
     assert_eq!(bindings(&kernel), before);
 
     keeper.take(&card(), Purpose::Hold).unwrap();
     kernel.be_alive(3000);
-    assert_eq!(keeper.recover().unwrap(), []);
+    assert_eq!(recovered(&keeper), 0);
     assert_eq!(keeper.leases().unwrap()[0].state, State::Held);
 }
 
@@ -179,15 +186,31 @@ fn a_card_that_somebody_else_bound_is_left_alone() {
     assert_eq!(kernel.binding(NIC).0.as_deref(), Some("igb"));
 }
 
-/// Killed before or after each write of `act`, the host is back at `before` after `recover`.
+/// While a helper of a dead process writes, its card is busy and nothing is written to it.
+fn assert_busy(keeper: &Keeper<'_>) {
+    let held = keeper.leases().unwrap().remove(0);
+    let State::HelperAtWork { work: Some(work) } = &held.state else {
+        panic!("{:?}", held.state);
+    };
+    assert_eq!(work.pid, HELPER_PID);
+    for one in keeper.recover().unwrap() {
+        let error = one.outcome.unwrap_err();
+        let TakeError::Taken { state, .. } = &error else { panic!("{error}") };
+        assert_eq!(*state, held.state);
+    }
+    let again = keeper.take(&card(), Purpose::Hold).unwrap_err();
+    assert!(matches!(again, TakeError::Taken { state: State::HelperAtWork { .. }, .. }), "{again}");
+}
+
+/// Killed before, within or after each write of `act`, the host is back at `before` after `recover`.
 fn survives_every_kill(act: impl Fn(&Keeper<'_>), prepare: impl Fn(&Keeper<'_>)) -> usize {
     let mut kills = 0;
     for number in 0.. {
         let mut reached = false;
-        for kill in [Kill::Before(number), Kill::After(number)] {
+        for kill in [Kill::Before(number), Kill::Within(number), Kill::After(number)] {
             let kernel = kernel();
             let host = kernel.tree.sysroot();
-            let keeper = Keeper::new(&host, &kernel);
+            let keeper = Keeper::new(&host, &kernel).patience(Duration::from_millis(1));
             let before = bindings(&kernel);
             prepare(&keeper);
             kernel.kill(Some(kill));
@@ -198,7 +221,11 @@ fn survives_every_kill(act: impl Fn(&Keeper<'_>), prepare: impl Fn(&Keeper<'_>))
                 (reached, kills) = (true, kills + 1);
             }
             kernel.be_alive(2000);
-            keeper.recover().unwrap();
+            if matches!(kill, Kill::Within(_)) && kernel.is_late() {
+                assert_busy(&keeper);
+                assert!(kernel.finish());
+            }
+            recovered(&keeper);
             for held in keeper.leases().unwrap() {
                 // Killed after the last write, the card may already count as taken to be kept.
                 keeper.give_back(&held, &[]).unwrap();
@@ -215,8 +242,8 @@ fn survives_every_kill(act: impl Fn(&Keeper<'_>), prepare: impl Fn(&Keeper<'_>))
 #[test]
 fn a_take_killed_at_any_write_is_recovered() {
     let take = |keeper: &Keeper<'_>| drop(keeper.take(&card(), Purpose::Hold).unwrap());
-    // Override, unbind and probe of the one, override and probe of the other, each twice.
-    assert_eq!(survives_every_kill(take, |_| {}), 10);
+    // Override, unbind and probe of the one, override and probe of the other, each thrice.
+    assert_eq!(survives_every_kill(take, |_| {}), 15);
 }
 
 #[test]
@@ -227,7 +254,7 @@ fn a_return_killed_at_any_write_is_recovered() {
         keeper.give_back(&held, &[]).unwrap();
     };
     // Unbind and override of the one; override, unbind, probe and override of the other.
-    assert_eq!(survives_every_kill(give_back, prepare), 12);
+    assert_eq!(survives_every_kill(give_back, prepare), 18);
 }
 
 #[test]
@@ -238,5 +265,27 @@ fn a_recovery_killed_at_any_write_is_recovered() {
         let held = keeper.leases().unwrap().remove(0);
         keeper.give_back(&held, &[]).unwrap();
     };
-    assert_eq!(survives_every_kill(recover, kernel_dies), 12);
+    assert_eq!(survives_every_kill(recover, kernel_dies), 18);
+}
+
+#[test]
+fn the_late_write_of_one_card_is_in_no_other_ones_way() {
+    let kernel = kernel();
+    let host = kernel.tree.sysroot();
+    let keeper = Keeper::new(&host, &kernel).patience(Duration::from_millis(1));
+    let before = bindings(&kernel);
+    let [nic, sound] = card()[..] else { panic!("two functions") };
+    // Unbind is the second write of a take.
+    kernel.kill(Some(Kill::Within(1)));
+    let take = || keeper.take(&[nic], Purpose::Hold);
+    assert!(catch_unwind(AssertUnwindSafe(take)).is_err());
+    kernel.kill(None);
+    kernel.be_alive(2000);
+    let held = keeper.take(&[sound], Purpose::Hold).unwrap();
+    assert_eq!(kernel.binding(SOUND).0.as_deref(), Some("vfio-pci"));
+    keeper.give_back(&held, &[]).unwrap();
+    assert_busy(&keeper);
+    assert!(kernel.finish());
+    assert_eq!(recovered(&keeper), 1);
+    assert_eq!(bindings(&kernel), before);
 }

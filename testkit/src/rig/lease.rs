@@ -3,15 +3,17 @@
 //! What `testkit::fake_kernel` claims of the kernel is tried here on the real one.
 
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use host::SystemRunner;
 use pci::{Address, Function};
 use vfio::Device;
-use vfio::take::{Binding, HelperWriter, SysfsWriter, WriteFailure};
+use vfio::take::{
+    Binding, DirectWriter, HelperWriter, Keeper, Order, Purpose, SysfsWriter, WriteFailure,
+};
 
-use super::command::command;
+use super::command::{Ended, command};
 use super::{Outcome, Rig, one, said};
 
 const VFIO_PCI: &str = "vfio-pci";
@@ -133,11 +135,15 @@ pub(super) fn user_is_named(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
     let helper = HelperWriter {
         runner: &SystemRunner,
         executable: PathBuf::from("/bin/kireji"),
-        args: ["internal", "write-sysfs"].map(str::to_owned).to_vec(),
+        args: vec![
+            "internal".to_owned(),
+            "write-sysfs".to_owned(),
+            format!("--parent={}", std::process::id()),
+        ],
         limit: Duration::from_secs(2),
     };
-    let unbind = format!("{}/driver/unbind", Function::path(address));
-    match helper.write(&unbind, &address.to_string()) {
+    let path = format!("{}/driver/unbind", Function::path(address));
+    match helper.write(&Order { path: &path, value: &address.to_string(), lock: None }) {
         Err(WriteFailure::Hung { .. }) => rig.ok("an unbind of a device in use hangs"),
         other => return Err(format!("the unbind of a device in use: {other:?}")),
     }
@@ -162,25 +168,56 @@ impl Rig<'_> {
     }
 }
 
-impl Rig<'_> {
-    /// Waits until no helper of the tool is writing.
-    fn no_helper_is_left(&self) -> Outcome {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        loop {
-            let processes = self.host.names("/proc").map_err(said)?;
-            let is_helper = |name: &String| {
-                let line = self.host.text(format!("/proc/{name}/cmdline")).unwrap_or_default();
-                line.contains("write-sysfs")
-            };
-            if !processes.iter().any(is_helper) {
-                return Ok(());
-            }
-            if Instant::now() > deadline {
-                return Err("a helper does not end".to_owned());
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
+/// Takes a card for a run, and dies with it.
+pub(super) fn abandon(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
+    let writer = DirectWriter(&rig.host);
+    Keeper::new(&rig.host, &writer).take(functions, Purpose::Run).map_err(said)?;
+    Ok(())
+}
+
+/// kireji is killed while its helper is in the kernel. The helper's card is busy until its write
+/// has ended, other cards are not, and what it did late is undone.
+pub(super) fn late_write(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
+    let [address, other] = functions else { return Err("this takes two functions".to_owned()) };
+    let before = rig.bindings(functions)?;
+    let itself = std::env::current_exe().map_err(said)?;
+    let abandoned = Command::new(itself).args(["abandon", &address.to_string()]).status();
+    rig.holds("a card is left behind", abandoned.map_err(said)?.success())?;
+    let device = Device::open(&rig.host, *address).map_err(said)?;
+    // The unbind of a device that is open does not end.
+    let mut killed = command("recover").stdout(Stdio::null()).spawn().map_err(said)?;
+    let lock = format!("/run/kireji/leases/{address}.helper");
+    let is_at_work =
+        || Ok(rig.host.optional_text(&lock).map_err(said)?.unwrap_or_default().contains("unbind"));
+    rig.settles("its helper is at work", is_at_work)?;
+    // What is left for it to do is to enter the kernel.
+    std::thread::sleep(Duration::from_millis(500));
+    killed.kill().map_err(said)?;
+    killed.wait().map_err(said)?;
+
+    let status = rig.expect("status", 0)?;
+    rig.says(&status.out, "still writes")?;
+    let busy = rig.expect("recover", 12)?;
+    rig.says(&busy.err, "still writes")?;
+    rig.says(&busy.err, "/driver/unbind")?;
+    let refused = rig.expect(&format!("return {address}"), 12)?;
+    rig.says(&refused.err, "reboot, do not retry")?;
+    let passed = rig.expect(&format!("take {other}"), 0)?;
+    rig.says(&passed.err, "could not be recovered")?;
+    rig.expect(&format!("return {other}"), 0)?;
+
+    let recovery = command("recover").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let recovery = recovery.map_err(said)?;
+    std::thread::sleep(Duration::from_millis(500));
+    drop(device);
+    let ended = Ended::from(recovery.wait_with_output().map_err(said)?);
+    if ended.code != Some(0) {
+        return Err(format!("recover: {:?} {}", ended.code, ended.err));
     }
+    rig.says(&ended.out, "is back on")?;
+    rig.same("the first drivers and overrides", rig.bindings(functions)?, before)?;
+    let status = rig.expect("status", 0)?;
+    rig.says(&status.out, "No card is held.")
 }
 
 /// How often the tool is killed, at a random moment of a command.
@@ -219,8 +256,6 @@ pub(super) fn survives_kills(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
         std::thread::sleep(moment);
         child.kill().map_err(said)?;
         child.wait().map_err(said)?;
-        // A helper that was in the kernel when its parent died ends its one write.
-        rig.no_helper_is_left()?;
         let recovered = rig.kireji("recover")?;
         if recovered.code != Some(0) {
             return Err(format!("recover after kill {kill}: {}", recovered.err));

@@ -43,6 +43,8 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("twins", lease::twins),
     ("shared", lease::shared),
     ("user-is-named", lease::user_is_named),
+    ("abandon", lease::abandon),
+    ("late-write", lease::late_write),
     ("rom", rom::saved),
     ("runs-and-returns", run::runs_and_returns),
     ("survives-qemus-death", run::survives_qemus_death),

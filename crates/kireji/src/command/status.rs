@@ -86,6 +86,14 @@ pub(super) fn in_words(held: &Held) -> String {
         State::Abandoned => {
             format!("left behind by process {}: run `kireji recover`", held.lease.owner.pid)
         }
+        State::HelperAtWork { work } => {
+            let what = work.as_ref().map(outcome::work_in_words);
+            let what = what.map(|what| format!(": {what}")).unwrap_or_default();
+            format!(
+                "left behind by process {}, whose helper still writes{what}",
+                held.lease.owner.pid
+            )
+        }
         State::Unwell { reason } => format!("stays on vfio-pci: {reason}"),
         State::Hung { pid } => {
             format!("a write hangs in the kernel (pid {pid}): reboot, do not retry")

@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use host::journal::{self, JournalError};
-use host::{Journal, Owner, ReadError, Sysroot};
+use host::{Owner, ReadError, Sysroot};
 use pci::Address;
 use serde::{Deserialize, Serialize};
 
-use super::Binding;
+use super::ledger::helper_lock;
+use super::turn::{self, Standing};
+use super::{Binding, Work};
 
 const LEASES: &str = "/run/kireji/leases";
 const LOCK: &str = "/run/kireji/lock";
@@ -91,6 +93,11 @@ pub enum State {
     },
     /// The process that was at it is gone: `recover` restores the start.
     Abandoned,
+    /// Likewise, but a helper of that process still makes its last write, which must end first.
+    HelperAtWork {
+        /// What it does, unless it has just begun.
+        work: Option<Work>,
+    },
     /// A write hangs in the kernel: only a reboot helps.
     Hung {
         /// The process that is stuck.
@@ -171,12 +178,17 @@ impl<'a> Leases<'a> {
         }
     }
 
-    /// Writes a new lease. The lock must be held.
-    pub(super) fn create(&self, _lock: &Lock, lease: &Lease) -> Result<Journal, LeaseError> {
-        Ok(Journal::create(&self.path(lease.card), lease)?)
+    /// Waits a bounded time for the end of a helper whose process is gone.
+    pub(super) fn wait_for_helper(
+        &self,
+        held: &Held,
+        patience: Duration,
+    ) -> Result<(), LeaseError> {
+        standing(&held.path, patience).map(drop)
     }
 
-    fn path(&self, address: Address) -> PathBuf {
+    /// Where the journal of the lease that is named by this function is.
+    pub(super) fn path(&self, address: Address) -> PathBuf {
         self.host.locate(LEASES).join(format!("{address}.{EXTENSION}"))
     }
 
@@ -228,9 +240,17 @@ impl<'a> Leases<'a> {
         let state = match (hung, resting) {
             (Some(pid), _) => State::Hung { pid },
             (None, Some(state)) => state,
-            (None, None) if owner.is_gone(self.host)? => State::Abandoned,
+            (None, None) if owner.is_gone(self.host)? => match standing(path, Duration::ZERO)? {
+                Standing::AtWork(work) => State::HelperAtWork { work },
+                Standing::Free | Standing::Unknown => State::Abandoned,
+            },
             (None, None) => State::Busy { pid: owner.pid },
         };
         Ok(Some(Held { lease: record.header, state, path: path.to_owned() }))
     }
+}
+
+fn standing(journal: &Path, patience: Duration) -> Result<Standing, LeaseError> {
+    let lock = helper_lock(journal);
+    turn::look(&lock, patience).map_err(|source| LeaseError::Io { path: lock, source })
 }

@@ -1,0 +1,76 @@
+//! The journal of a lease, and the writes that it records.
+
+use std::path::{Path, PathBuf};
+
+use host::Journal;
+use host::journal::{self, JournalError};
+
+use super::lease::{Leases, Lock, Step};
+use super::{Lease, LeaseError, Order, RestoreError, SysfsWriter, WriteFailure, turn};
+
+/// A lease's journal, with the one who writes what it records.
+pub(super) struct Ledger<'a> {
+    journal: Journal,
+    writer: &'a dyn SysfsWriter,
+    lock: PathBuf,
+    path: PathBuf,
+}
+
+impl<'a> Ledger<'a> {
+    /// Begins the journal of a new lease. The lock on all leases must be held.
+    pub(super) fn create(
+        leases: &Leases<'_>,
+        _lock: &Lock,
+        lease: &Lease,
+        writer: &'a dyn SysfsWriter,
+    ) -> Result<Self, LeaseError> {
+        let path = leases.path(lease.card);
+        let lock = helper_lock(&path);
+        turn::prepare(&lock).map_err(|source| LeaseError::Io { path: lock.clone(), source })?;
+        let journal = Journal::create(&path, lease)?;
+        Ok(Self { journal, writer, lock, path })
+    }
+
+    /// Goes on with the journal of a lease.
+    pub(super) fn reopen(path: &Path, writer: &'a dyn SysfsWriter) -> Result<Self, LeaseError> {
+        let lock = helper_lock(path);
+        turn::prepare(&lock).map_err(|source| LeaseError::Io { path: lock.clone(), source })?;
+        let journal = Journal::reopen(path)?;
+        Ok(Self { journal, writer, lock, path: path.to_owned() })
+    }
+
+    /// Records something that is no write.
+    pub(super) fn note(&mut self, step: &Step) -> Result<(), JournalError> {
+        let intent = self.journal.intent(step)?;
+        self.journal.done(intent)
+    }
+
+    /// Records a write and makes it.
+    pub(super) fn write(
+        &mut self,
+        step: &Step,
+        path: &str,
+        value: &str,
+    ) -> Result<(), RestoreError> {
+        let intent = self.journal.intent(step)?;
+        if let Err(failure) = self.writer.write(&Order { path, value, lock: Some(&self.lock) }) {
+            if let WriteFailure::Hung { pid, .. } = failure {
+                self.note(&Step::Hung(pid))?;
+            }
+            return Err(failure.into());
+        }
+        Ok(self.journal.done(intent)?)
+    }
+
+    /// Ends the lease.
+    pub(super) fn remove(self) -> Result<(), JournalError> {
+        // The journal goes last: while it is there, somebody may need the lock.
+        journal::remove(&self.lock)?;
+        journal::remove(&self.path)
+    }
+}
+
+/// Where the lock of the helpers of a lease is, beside its journal.
+pub(super) fn helper_lock(journal: &Path) -> PathBuf {
+    journal.with_extension("helper")
+}
