@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::panic::resume_unwind;
+use std::path::Path;
 
 use vfio::take::{Order, SysfsWriter, Turn, Work, WriteFailure};
 
@@ -49,6 +50,7 @@ pub struct FakeKernel {
     writes: RefCell<Vec<(String, String)>>,
     /// The write of a helper that outlives its process, and its turn.
     late: RefCell<Option<(Turn, String, String)>>,
+    owners: RefCell<Vec<(String, u32, u32)>>,
 }
 
 impl FakeKernel {
@@ -111,6 +113,11 @@ impl FakeKernel {
         self.writes.borrow().clone()
     }
 
+    /// Returns who was made the owner of which device node, in order: node, user and group.
+    pub fn owners(&self) -> Vec<(String, u32, u32)> {
+        self.owners.borrow().clone()
+    }
+
     /// Returns the driver and the driver override of a function.
     pub fn binding(&self, address: &str) -> (Option<String>, String) {
         let path = self.tree.device(address);
@@ -142,7 +149,11 @@ impl FakeKernel {
             if self.driver_of(address).is_none() {
                 return Err(rustix::io::Errno::NOENT.raw_os_error());
             }
+            let was = self.driver_of(address);
             self.tree.unbind(address);
+            if was.as_deref() == Some(VFIO_PCI) {
+                self.show_node(address);
+            }
         } else {
             return Err(rustix::io::Errno::NOENT.raw_os_error());
         }
@@ -169,6 +180,27 @@ impl FakeKernel {
             || self.natural.get(address).is_some_and(|drivers| drivers.contains(&driver));
         if known && accepted && matches {
             self.tree.bind(address, &driver);
+            self.show_node(address);
+        }
+    }
+
+    /// A group has a node while one of its functions is on vfio-pci (drivers/vfio/group.c,
+    /// vfio_create_group and vfio_device_remove_group).
+    fn show_node(&self, address: &str) {
+        let group = self.tree.locate(self.tree.device(address)).join("iommu_group");
+        let Ok(group) = fs::read_link(group) else { return };
+        let group = group.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let node = format!("/dev/vfio/{group}");
+        let members = format!("/sys/kernel/iommu_groups/{group}/devices");
+        let has_one = fs::read_dir(self.tree.locate(&members)).is_ok_and(|members| {
+            members.flatten().any(|member| {
+                self.driver_of(&member.file_name().to_string_lossy()).as_deref() == Some(VFIO_PCI)
+            })
+        });
+        if !has_one {
+            self.tree.remove(&node);
+        } else if !self.tree.locate(&node).exists() {
+            self.tree.write(&node, "");
         }
     }
 }
@@ -200,6 +232,17 @@ impl SysfsWriter for FakeKernel {
         if self.kill.get() == Some(Kill::After(number)) {
             resume_unwind(Box::new(Killed));
         }
+        Ok(())
+    }
+
+    fn chown(&self, node: &Path, uid: u32, gid: u32) -> io::Result<()> {
+        // Only root may give files away, and a test need not be root.
+        if !node.exists() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let node = node.strip_prefix(self.tree.root()).expect("a node of the tree");
+        let node = format!("/{}", node.display());
+        self.owners.borrow_mut().push((node, uid, gid));
         Ok(())
     }
 }

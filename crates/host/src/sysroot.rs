@@ -182,6 +182,17 @@ impl Sysroot {
         Ok(Some(DeviceNumber { is_block, major, minor }))
     }
 
+    /// Returns the user and the group that own a file, its last link followed.
+    ///
+    /// # Errors
+    /// The path is absent or may not be looked at.
+    pub fn owner(&self, path: impl AsRef<Path>) -> Result<(u32, u32), ReadError> {
+        let path = path.as_ref();
+        let fd = self.open_at(path, OFlags::PATH)?;
+        let stat = rustix::fs::fstat(fd).map_err(|errno| error(path, errno))?;
+        Ok((stat.st_uid, stat.st_gid))
+    }
+
     /// Reads a file as text, without white space at its ends; bytes that are not UTF-8 are
     /// replaced.
     ///

@@ -3,12 +3,16 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::time::Duration;
 
 use pci::Address;
 use testkit::fake_kernel::{FakeKernel, HELPER_PID, HUNG_PID, Kill, Killed};
 use testkit::tree::{Function, Port, Tree};
-use vfio::take::{Keeper, Purpose, Restored, State, TakeError, Unwell};
+use vfio::take::{
+    Keeper, Order, Purpose, Recipient, RestoreError, Restored, State, SysfsWriter, TakeError,
+    Unwell, WriteFailure,
+};
 
 const NIC: &str = "0000:01:00.0";
 const SOUND: &str = "0000:01:00.1";
@@ -288,4 +292,55 @@ fn the_late_write_of_one_card_is_in_no_other_ones_way() {
     assert!(kernel.finish());
     assert_eq!(recovered(&keeper), 1);
     assert_eq!(bindings(&kernel), before);
+}
+
+#[test]
+fn nodes_are_given_to_a_user_and_taken_back() {
+    let kernel = kernel();
+    let host = kernel.tree.sysroot();
+    let keeper = Keeper::new(&host, &kernel);
+    let yui = Recipient { name: Some("yui".into()), uid: 1000, gid: 100 };
+    let held = keeper.take_for(&card(), Purpose::Hold, Some(&yui)).unwrap();
+    let given = ("/dev/vfio/2".to_owned(), 1000, 100);
+    assert_eq!(kernel.owners(), std::slice::from_ref(&given));
+    assert_eq!(keeper.leases().unwrap(), std::slice::from_ref(&held));
+    assert_eq!(held.lease.user, Some(yui.clone()));
+    // Given again, as to a run, it still goes back to its first owner.
+    let mori = Recipient { name: None, uid: 1001, gid: 100 };
+    keeper.hand_over(&held, &mori).unwrap();
+    keeper.give_back(&held, &[]).unwrap();
+    let (uid, gid) = host.owner("/dev").unwrap();
+    let expected =
+        [given, ("/dev/vfio/2".to_owned(), 1001, 100), ("/dev/vfio/2".to_owned(), uid, gid)];
+    assert_eq!(kernel.owners(), expected);
+    assert!(!host.exists("/dev/vfio/2"), "its node is gone with the last function");
+}
+
+#[test]
+fn a_node_that_cannot_be_given_away_undoes_the_take() {
+    let kernel = kernel();
+    let host = kernel.tree.sysroot();
+    let before = bindings(&kernel);
+    let denied = Denied(&kernel);
+    let keeper = Keeper::new(&host, &denied);
+    let yui = Recipient { name: None, uid: 1000, gid: 100 };
+    let error = keeper.take_for(&card(), Purpose::Hold, Some(&yui)).unwrap_err();
+    let TakeError::Step { source: RestoreError::HandOver(_), .. } = &error else {
+        panic!("{error}")
+    };
+    assert_eq!(bindings(&kernel), before);
+    assert_eq!(keeper.leases().unwrap(), []);
+}
+
+/// A kernel that lets nobody give files away.
+struct Denied<'a>(&'a FakeKernel);
+
+impl SysfsWriter for Denied<'_> {
+    fn write(&self, order: &Order<'_>) -> Result<(), WriteFailure> {
+        self.0.write(order)
+    }
+
+    fn chown(&self, _: &Path, _: u32, _: u32) -> std::io::Result<()> {
+        Err(std::io::ErrorKind::PermissionDenied.into())
+    }
 }

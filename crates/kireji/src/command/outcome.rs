@@ -66,7 +66,7 @@ fn refused_exit(failure: &WriteFailure) -> Exit {
     }
 }
 
-fn taken(address: pci::Address, state: &State) -> CommandError {
+pub(super) fn taken(address: pci::Address, state: &State) -> CommandError {
     let busy = |message| CommandError::new(Exit::Busy, message).code("E-BUSY");
     match state {
         State::Busy { pid } => busy(format!("{address} is held by process {pid}")),

@@ -7,9 +7,11 @@ use pci::Address;
 
 use super::lease::{Lease, Leases, Step};
 use super::ledger::Ledger;
+use super::node;
 use super::restore::Hand;
 use super::{
-    Binding, Held, LeaseError, Purpose, RestoreError, Restored, State, SysfsWriter, VFIO_PCI,
+    Binding, Held, LeaseError, Purpose, Recipient, RestoreError, Restored, State, SysfsWriter,
+    VFIO_PCI,
 };
 
 /// How long the last write of a process that died is waited for: what a busy device needs to let go.
@@ -142,6 +144,19 @@ impl<'a> Keeper<'a> {
     /// # Errors
     /// A function is held already, or the kernel refused or ignored a step.
     pub fn take(&self, functions: &[Address], purpose: Purpose) -> Result<Held, TakeError> {
+        self.take_for(functions, purpose, None)
+    }
+
+    /// Does the same and gives the device nodes to a user, until the card is given back.
+    ///
+    /// # Errors
+    /// As [`Keeper::take`]; or a node's owner could not be changed.
+    pub fn take_for(
+        &self,
+        functions: &[Address],
+        purpose: Purpose,
+        user: Option<&Recipient>,
+    ) -> Result<Held, TakeError> {
         let leases = Leases::new(self.host);
         let lock = leases.lock()?;
         for held in leases.all()? {
@@ -155,7 +170,8 @@ impl<'a> Keeper<'a> {
             before.push((*address, Binding::read(self.host, *address)?));
         }
         let owner = Owner::current(self.host)?;
-        let lease = Lease { schema: SCHEMA, card, purpose, owner, before };
+        let user = user.cloned();
+        let lease = Lease { schema: SCHEMA, card, purpose, owner, user, before };
         let mut ledger = Ledger::create(&leases, &lock, &lease, self.writer)?;
         // From here on the lease itself keeps others away, from this card alone.
         drop(lock);
@@ -165,8 +181,16 @@ impl<'a> Keeper<'a> {
                 return Err(self.roll_back(&lease, *address, ledger, error));
             }
         }
+        let mut nodes = Vec::new();
+        if let Some(user) = &lease.user {
+            nodes = node::owned(self.host, functions)?;
+            if let Err(source) = ledger.hand_over(self.host, &nodes, user) {
+                let failure = TakeError::Step { address: card, source };
+                return Err(self.roll_back(&lease, card, ledger, failure));
+            }
+        }
         ledger.note(&Step::Taken).map_err(LeaseError::from)?;
-        Ok(leases.held(lease))
+        Ok(leases.held(lease, nodes))
     }
 
     fn roll_back(
@@ -194,6 +218,20 @@ impl<'a> Keeper<'a> {
                 TakeError::NotRolledBack { address, failure, source }
             }
         }
+    }
+
+    /// Gives the device nodes of a lease to a user, until the card is given back.
+    ///
+    /// # Errors
+    /// A node's owner could not be changed.
+    pub fn hand_over(&self, held: &Held, user: &Recipient) -> Result<(), TakeError> {
+        let functions: Vec<_> = held.lease.before.iter().map(|(address, _)| *address).collect();
+        let nodes = node::owned(self.host, &functions)?;
+        let mut ledger = Ledger::reopen(&held.path, self.writer)?;
+        let address = held.lease.card;
+        ledger
+            .hand_over(self.host, &nodes, user)
+            .map_err(|source| TakeError::Step { address, source })
     }
 
     /// Lets the kernel reset the functions of a lease in this way only, or in none where `method`
@@ -252,6 +290,7 @@ impl<'a> Keeper<'a> {
         let owner = Owner::current(self.host)?;
         ledger.note(&Step::Returning(owner)).map_err(LeaseError::from)?;
         drop(lock);
+        ledger.take_back(self.host, &current.nodes).map_err(failed)?;
         let sick = self.sick(&current.lease, also)?;
         if let Some(first) = sick.first() {
             ledger.note(&Step::Unwell(first.to_string())).map_err(LeaseError::from)?;

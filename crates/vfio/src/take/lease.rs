@@ -12,8 +12,9 @@ use pci::Address;
 use serde::{Deserialize, Serialize};
 
 use super::ledger::helper_lock;
+use super::node::Node;
 use super::turn::{self, Standing};
-use super::{Binding, Work};
+use super::{Binding, Recipient, Work};
 
 const LEASES: &str = "/run/kireji/leases";
 const LOCK: &str = "/run/kireji/lock";
@@ -42,6 +43,9 @@ pub struct Lease {
     pub purpose: Purpose,
     /// The process that took them.
     pub owner: Owner,
+    /// The user to whom the device nodes are given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<Recipient>,
     /// Each function with its binding before anything was written.
     pub before: Vec<(Address, Binding)>,
 }
@@ -65,6 +69,8 @@ pub(super) enum Step {
     Unbind(Address, String),
     /// Letting drivers probe.
     Probe(Address),
+    /// Giving device nodes to a user; they are listed with who owned them before.
+    HandOver(Vec<Node>),
     /// All functions are on vfio-pci.
     Taken,
     /// The named process has begun to give the functions back.
@@ -113,6 +119,8 @@ pub struct Held {
     /// How it stands.
     pub state: State,
     pub(super) path: PathBuf,
+    /// The device nodes that were given to a user, as they were before.
+    pub(super) nodes: Vec<Node>,
 }
 
 /// The leases could not be read or written.
@@ -193,13 +201,13 @@ impl<'a> Leases<'a> {
     }
 
     /// Returns how a lease that was just written stands.
-    pub(super) fn held(&self, lease: Lease) -> Held {
+    pub(super) fn held(&self, lease: Lease, nodes: Vec<Node>) -> Held {
         let path = self.path(lease.card);
         let state = match lease.purpose {
             Purpose::Hold => State::Held,
             Purpose::Run => State::Busy { pid: lease.owner.pid },
         };
-        Held { lease, state, path }
+        Held { lease, state, path, nodes }
     }
 
     /// Reads all leases, by address.
@@ -227,6 +235,7 @@ impl<'a> Leases<'a> {
         let mut owner = &record.header.owner;
         let mut resting = None;
         let mut hung = None;
+        let mut nodes: Vec<Node> = Vec::new();
         for entry in &record.entries {
             match &entry.step {
                 Step::Taken if record.header.purpose == Purpose::Run => {}
@@ -234,6 +243,12 @@ impl<'a> Leases<'a> {
                 Step::Unwell(reason) => resting = Some(State::Unwell { reason: reason.clone() }),
                 Step::Returning(by) => (owner, resting) = (by, None),
                 Step::Hung(pid) => hung = Some(*pid),
+                Step::HandOver(given) => {
+                    // Given twice, a node goes back to its first owner.
+                    let new = given.iter().filter(|one| nodes.iter().all(|n| n.path != one.path));
+                    let new: Vec<_> = new.cloned().collect();
+                    nodes.extend(new);
+                }
                 Step::Override(..) | Step::Resets(..) | Step::Unbind(..) | Step::Probe(_) => {}
             }
         }
@@ -246,7 +261,7 @@ impl<'a> Leases<'a> {
             },
             (None, None) => State::Busy { pid: owner.pid },
         };
-        Ok(Some(Held { lease: record.header, state, path: path.to_owned() }))
+        Ok(Some(Held { lease: record.header, state, path: path.to_owned(), nodes }))
     }
 }
 

@@ -2,11 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use host::Journal;
 use host::journal::{self, JournalError};
+use host::{Journal, Sysroot};
 
 use super::lease::{Leases, Lock, Step};
-use super::{Lease, LeaseError, Order, RestoreError, SysfsWriter, WriteFailure, turn};
+use super::node::Node;
+use super::{
+    HandOverError, Lease, LeaseError, Order, Recipient, RestoreError, SysfsWriter, WriteFailure,
+    turn,
+};
 
 /// A lease's journal, with the one who writes what it records.
 pub(super) struct Ledger<'a> {
@@ -60,6 +64,34 @@ impl<'a> Ledger<'a> {
             return Err(failure.into());
         }
         Ok(self.journal.done(intent)?)
+    }
+
+    /// Gives device nodes to a user.
+    pub(super) fn hand_over(
+        &mut self,
+        host: &Sysroot,
+        nodes: &[Node],
+        user: &Recipient,
+    ) -> Result<(), RestoreError> {
+        let intent = self.journal.intent(&Step::HandOver(nodes.to_vec()))?;
+        for node in nodes {
+            self.chown(host, &node.path, user.uid, user.gid)?;
+        }
+        Ok(self.journal.done(intent)?)
+    }
+
+    /// Gives device nodes back to their former owners. Those that are gone need nothing.
+    pub(super) fn take_back(&self, host: &Sysroot, nodes: &[Node]) -> Result<(), RestoreError> {
+        for node in nodes.iter().filter(|node| host.exists(&node.path)) {
+            self.chown(host, &node.path, node.uid, node.gid)?;
+        }
+        Ok(())
+    }
+
+    fn chown(&self, host: &Sysroot, node: &str, uid: u32, gid: u32) -> Result<(), HandOverError> {
+        let path = host.locate(node);
+        let failed = |source| HandOverError::Chown { path: path.clone(), uid, source };
+        self.writer.chown(&path, uid, gid).map_err(failed)
     }
 
     /// Ends the lease.

@@ -20,7 +20,7 @@ pub use binding::{Binding, VFIO_PCI};
 pub use health::{Unwell, unwell};
 pub use keeper::{Keeper, Recovery, TakeError};
 pub use lease::{Held, Lease, LeaseError, Purpose, State};
-pub use node::{HandOverError, hand_over};
+pub use node::{HandOverError, Recipient, nodes};
 pub use restore::{RestoreError, Restored};
 pub use turn::{Turn, Work};
 pub use writer::{DirectWriter, HelperWriter, Order, SysfsWriter, WriteFailure, run_helper};

@@ -6,7 +6,7 @@ use pci::{Address, Function};
 
 use super::lease::Step;
 use super::ledger::Ledger;
-use super::{Binding, Unwell, VFIO_PCI, WriteFailure, health};
+use super::{Binding, HandOverError, Unwell, VFIO_PCI, WriteFailure, health};
 
 /// A binding could not be restored.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +20,9 @@ pub enum RestoreError {
     /// The journal could not be written.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// A device node could not be given to a user, or back.
+    #[error(transparent)]
+    HandOver(#[from] HandOverError),
     /// The former driver did not bind, though the kernel reported no error.
     #[error("{address} did not go back to {wanted}: it is now on {}", got.as_deref().unwrap_or("no driver"))]
     NotBound {

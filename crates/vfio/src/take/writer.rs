@@ -63,13 +63,21 @@ impl Order<'_> {
     }
 }
 
-/// Writes attributes of sysfs.
+/// Writes attributes of sysfs, and gives device nodes away.
 pub trait SysfsWriter {
     /// Makes one write.
     ///
     /// # Errors
     /// The kernel refused, or the write hangs.
     fn write(&self, order: &Order<'_>) -> Result<(), WriteFailure>;
+
+    /// Changes who owns a device node, which never hangs.
+    ///
+    /// # Errors
+    /// The operating system refused.
+    fn chown(&self, node: &Path, uid: u32, gid: u32) -> io::Result<()> {
+        std::os::unix::fs::chown(node, Some(uid), Some(gid))
+    }
 }
 
 /// Writes in this process. For attributes that cannot hang.

@@ -3,6 +3,7 @@
 mod cards;
 mod image;
 mod inhibit;
+mod leased;
 mod linux;
 mod request;
 mod session;
@@ -250,6 +251,7 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
     if args.dry_run {
         return print(&machine, context);
     }
+    leased::may_lock(context, machine.locked_memory)?;
     session::tell_notes(&machine, context)?;
     let run = session::directory(args, context, user.as_ref())?;
     let boot = match (&reference, &image) {
