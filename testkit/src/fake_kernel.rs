@@ -35,6 +35,9 @@ pub enum Kill {
     Within(usize),
     /// After it.
     After(usize),
+    /// At the point with this number, from 0, that is no write: before and after each change of a
+    /// journal, and before and after each change of a node's owner.
+    At(usize),
 }
 
 /// A kernel that changes a tree.
@@ -47,6 +50,8 @@ pub struct FakeKernel {
     hanging: BTreeSet<String>,
     refused: BTreeMap<String, i32>,
     kill: Cell<Option<Kill>>,
+    /// How many points that are no writes were passed.
+    passed: Cell<usize>,
     writes: RefCell<Vec<(String, String)>>,
     /// The write of a helper that outlives its process, and its turn.
     late: RefCell<Option<(Turn, String, String)>>,
@@ -92,6 +97,7 @@ impl FakeKernel {
     pub fn kill(&self, kill: Option<Kill>) {
         self.kill.set(kill);
         self.writes.borrow_mut().clear();
+        self.passed.set(0);
     }
 
     /// Ends the write of a helper that outlived its process; false if there is none.
@@ -235,6 +241,13 @@ impl SysfsWriter for FakeKernel {
         Ok(())
     }
 
+    fn passes(&self) {
+        let number = self.passed.replace(self.passed.get() + 1);
+        if self.kill.get() == Some(Kill::At(number)) {
+            resume_unwind(Box::new(Killed));
+        }
+    }
+
     fn chown(&self, node: &Path, uid: u32, gid: u32) -> io::Result<()> {
         // Only root may give files away, and a test need not be root.
         if !node.exists() {
@@ -242,7 +255,9 @@ impl SysfsWriter for FakeKernel {
         }
         let node = node.strip_prefix(self.tree.root()).expect("a node of the tree");
         let node = format!("/{}", node.display());
+        self.passes();
         self.owners.borrow_mut().push((node, uid, gid));
+        self.passes();
         Ok(())
     }
 }

@@ -206,70 +206,90 @@ fn assert_busy(keeper: &Keeper<'_>) {
     assert!(matches!(again, TakeError::Taken { state: State::HelperAtWork { .. }, .. }), "{again}");
 }
 
-/// Killed before, within or after each write of `act`, the host is back at `before` after `recover`.
-fn survives_every_kill(act: impl Fn(&Keeper<'_>), prepare: impl Fn(&Keeper<'_>)) -> usize {
-    let mut kills = 0;
+type Act = fn(&FakeKernel, &Keeper<'_>);
+
+/// Killed at any point of `act`, the host is back at `before` after `recover`. Returns how often it
+/// was killed at a write, and elsewhere.
+fn survives_every_kill(act: Act, prepare: Act) -> [usize; 2] {
+    let writes = [Kill::Before, Kill::Within, Kill::After].map(|when| kills(act, prepare, when));
+    [writes.iter().sum(), kills(act, prepare, Kill::At)]
+}
+
+fn kills(act: Act, prepare: Act, when: fn(usize) -> Kill) -> usize {
     for number in 0.. {
-        let mut reached = false;
-        for kill in [Kill::Before(number), Kill::Within(number), Kill::After(number)] {
-            let kernel = kernel();
-            let host = kernel.tree.sysroot();
-            let keeper = Keeper::new(&host, &kernel).patience(Duration::from_millis(1));
-            let before = bindings(&kernel);
-            prepare(&keeper);
-            kernel.kill(Some(kill));
-            let outcome = catch_unwind(AssertUnwindSafe(|| act(&keeper)));
-            kernel.kill(None);
-            if let Err(payload) = outcome {
-                assert!(payload.is::<Killed>(), "{kill:?} failed otherwise");
-                (reached, kills) = (true, kills + 1);
-            }
-            kernel.be_alive(2000);
-            if matches!(kill, Kill::Within(_)) && kernel.is_late() {
-                assert_busy(&keeper);
-                assert!(kernel.finish());
-            }
-            recovered(&keeper);
-            for held in keeper.leases().unwrap() {
-                // Killed after the last write, the card may already count as taken to be kept.
-                keeper.give_back(&held, &[]).unwrap();
-            }
-            assert_eq!(bindings(&kernel), before, "{kill:?}");
+        let kill = when(number);
+        let kernel = kernel();
+        let host = kernel.tree.sysroot();
+        let keeper = Keeper::new(&host, &kernel).patience(Duration::from_millis(1));
+        let before = bindings(&kernel);
+        let first_owner = host.owner("/dev").unwrap().0;
+        prepare(&kernel, &keeper);
+        kernel.kill(Some(kill));
+        let outcome = catch_unwind(AssertUnwindSafe(|| act(&kernel, &keeper)));
+        kernel.kill(None);
+        let killed = match outcome {
+            Ok(()) => false,
+            Err(payload) => payload.is::<Killed>() || panic!("{kill:?} failed otherwise"),
+        };
+        kernel.be_alive(3000);
+        if kernel.is_late() {
+            assert_busy(&keeper);
+            assert!(kernel.finish());
         }
-        if !reached {
-            return kills;
+        recovered(&keeper);
+        for held in keeper.leases().unwrap() {
+            // Killed after the last write, the card may already count as taken to be kept.
+            assert_eq!(held.state, State::Held, "{kill:?}");
+            keeper.give_back(&held, &[]).unwrap();
+        }
+        assert_eq!(bindings(&kernel), before, "{kill:?}");
+        let owners = kernel.owners();
+        let last = owners.last();
+        assert!(last.is_none_or(|(_, uid, _)| *uid == first_owner), "{kill:?}: {owners:?}");
+        let left = host.names("/run/kireji/leases").unwrap();
+        assert!(left.iter().all(|name| name.ends_with(".helper")), "{kill:?}: {left:?}");
+        if !killed {
+            return number;
         }
     }
-    unreachable!("the writes come to an end")
+    unreachable!("the points come to an end")
+}
+
+fn take_for_yui(_: &FakeKernel, keeper: &Keeper<'_>) {
+    let yui = Recipient { name: Some("yui".into()), uid: 65_533, gid: 100 };
+    keeper.take_for(&card(), Purpose::Hold, Some(&yui)).unwrap();
+}
+
+fn give_back(_: &FakeKernel, keeper: &Keeper<'_>) {
+    let held = keeper.leases().unwrap().remove(0);
+    keeper.give_back(&held, &[]).unwrap();
 }
 
 #[test]
-fn a_take_killed_at_any_write_is_recovered() {
-    let take = |keeper: &Keeper<'_>| drop(keeper.take(&card(), Purpose::Hold).unwrap());
-    // Override, unbind and probe of the one, override and probe of the other, each thrice.
-    assert_eq!(survives_every_kill(take, |_| {}), 15);
+fn a_take_killed_at_any_point_is_recovered() {
+    // Override, unbind and probe of the one, override and probe of the other, each thrice. Four
+    // points around the two journal lines of each, and of giving the node away and of the end; two
+    // around the journal's beginning and two around the node's change of owner.
+    assert_eq!(survives_every_kill(take_for_yui, |_, _| {}), [5 * 3, 5 * 4 + 2 * 4 + 2 + 2]);
 }
 
 #[test]
-fn a_return_killed_at_any_write_is_recovered() {
-    let prepare = |keeper: &Keeper<'_>| drop(keeper.take(&card(), Purpose::Hold).unwrap());
-    let give_back = |keeper: &Keeper<'_>| {
-        let held = keeper.leases().unwrap().remove(0);
-        keeper.give_back(&held, &[]).unwrap();
+fn a_return_killed_at_any_point_is_recovered() {
+    // Unbind and override of the one; override, unbind, probe and override of the other. Four
+    // points around the journal lines of each and of the beginning, two around the node's change
+    // of owner, three around the end of lock and journal.
+    let expected = [6 * 3, 6 * 4 + 4 + 2 + 3];
+    assert_eq!(survives_every_kill(give_back, take_for_yui), expected);
+}
+
+#[test]
+fn a_recovery_killed_at_any_point_is_recovered() {
+    let dies: Act = |kernel, keeper| {
+        keeper.take(&card(), Purpose::Run).unwrap();
+        kernel.be_alive(2000);
     };
-    // Unbind and override of the one; override, unbind, probe and override of the other.
-    assert_eq!(survives_every_kill(give_back, prepare), 18);
-}
-
-#[test]
-fn a_recovery_killed_at_any_write_is_recovered() {
-    let kernel_dies = |keeper: &Keeper<'_>| drop(keeper.take(&card(), Purpose::Run).unwrap());
-    let recover = |keeper: &Keeper<'_>| {
-        // The owner is this process, so return what it holds, as the next command would.
-        let held = keeper.leases().unwrap().remove(0);
-        keeper.give_back(&held, &[]).unwrap();
-    };
-    assert_eq!(survives_every_kill(recover, kernel_dies), 18);
+    let recover: Act = |_, keeper| assert_eq!(recovered(keeper), 1);
+    assert_eq!(survives_every_kill(recover, dies), [6 * 3, 6 * 4 + 4 + 3]);
 }
 
 #[test]

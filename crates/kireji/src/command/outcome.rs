@@ -41,6 +41,7 @@ pub(super) fn take_error(error: TakeError) -> CommandError {
         TakeError::Nothing | TakeError::NoSuchReset { .. } => {
             CommandError::from_source(Exit::Usage, error)
         }
+        TakeError::Gone { .. } => CommandError::from_source(Exit::Busy, error).code("E-BUSY"),
         TakeError::Read(error) => error.into(),
         TakeError::NotBound { .. } => CommandError::from_source(Exit::HostCannot, error)
             .code("E-NOT-BOUND")

@@ -36,6 +36,12 @@ pub enum TakeError {
         /// How its lease stands.
         state: State,
     },
+    /// Its lease was ended by another process meanwhile.
+    #[error("{address} was returned meanwhile")]
+    Gone {
+        /// The function.
+        address: Address,
+    },
     /// Sysfs could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -185,6 +191,8 @@ impl<'a> Keeper<'a> {
         if let Some(user) = &lease.user {
             nodes = node::owned(self.host, functions)?;
             if let Err(source) = ledger.hand_over(self.host, &nodes, user) {
+                // Nodes of functions that stay on vfio-pci outlive the lease.
+                let source = ledger.take_back(self.host, &nodes).err().unwrap_or(source);
                 let failure = TakeError::Step { address: card, source };
                 return Err(self.roll_back(&lease, card, ledger, failure));
             }
@@ -223,12 +231,19 @@ impl<'a> Keeper<'a> {
     /// Gives the device nodes of a lease to a user, until the card is given back.
     ///
     /// # Errors
-    /// A node's owner could not be changed.
+    /// The lease was changed by another process, or a node's owner could not be changed.
     pub fn hand_over(&self, held: &Held, user: &Recipient) -> Result<(), TakeError> {
+        let address = held.lease.card;
         let functions: Vec<_> = held.lease.before.iter().map(|(address, _)| *address).collect();
+        let leases = Leases::new(self.host);
+        let _lock = leases.lock()?;
+        match leases.all()?.into_iter().find(|now| now.path == held.path) {
+            Some(now) if now.state == held.state => {}
+            Some(now) => return Err(TakeError::Taken { address, state: now.state }),
+            None => return Err(TakeError::Gone { address }),
+        }
         let nodes = node::owned(self.host, &functions)?;
         let mut ledger = Ledger::reopen(&held.path, self.writer)?;
-        let address = held.lease.card;
         ledger
             .hand_over(self.host, &nodes, user)
             .map_err(|source| TakeError::Step { address, source })

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use host::journal::{self, JournalError};
+use host::journal::{self, Intent, JournalError};
 use host::{Journal, Sysroot};
 
 use super::lease::{Leases, Lock, Step};
@@ -31,7 +31,9 @@ impl<'a> Ledger<'a> {
         let path = leases.path(lease.card);
         let lock = helper_lock(&path);
         turn::prepare(&lock).map_err(|source| LeaseError::Io { path: lock.clone(), source })?;
+        writer.passes();
         let journal = Journal::create(&path, lease)?;
+        writer.passes();
         Ok(Self { journal, writer, lock, path })
     }
 
@@ -43,10 +45,24 @@ impl<'a> Ledger<'a> {
         Ok(Self { journal, writer, lock, path: path.to_owned() })
     }
 
+    fn intent(&mut self, step: &Step) -> Result<Intent, JournalError> {
+        self.writer.passes();
+        let intent = self.journal.intent(step)?;
+        self.writer.passes();
+        Ok(intent)
+    }
+
+    fn done(&mut self, intent: Intent) -> Result<(), JournalError> {
+        self.writer.passes();
+        self.journal.done(intent)?;
+        self.writer.passes();
+        Ok(())
+    }
+
     /// Records something that is no write.
     pub(super) fn note(&mut self, step: &Step) -> Result<(), JournalError> {
-        let intent = self.journal.intent(step)?;
-        self.journal.done(intent)
+        let intent = self.intent(step)?;
+        self.done(intent)
     }
 
     /// Records a write and makes it.
@@ -56,14 +72,14 @@ impl<'a> Ledger<'a> {
         path: &str,
         value: &str,
     ) -> Result<(), RestoreError> {
-        let intent = self.journal.intent(step)?;
+        let intent = self.intent(step)?;
         if let Err(failure) = self.writer.write(&Order { path, value, lock: Some(&self.lock) }) {
             if let WriteFailure::Hung { pid, .. } = failure {
                 self.note(&Step::Hung(pid))?;
             }
             return Err(failure.into());
         }
-        Ok(self.journal.done(intent)?)
+        Ok(self.done(intent)?)
     }
 
     /// Gives device nodes to a user.
@@ -73,11 +89,11 @@ impl<'a> Ledger<'a> {
         nodes: &[Node],
         user: &Recipient,
     ) -> Result<(), RestoreError> {
-        let intent = self.journal.intent(&Step::HandOver(nodes.to_vec()))?;
+        let intent = self.intent(&Step::HandOver(nodes.to_vec()))?;
         for node in nodes {
             self.chown(host, &node.path, user.uid, user.gid)?;
         }
-        Ok(self.journal.done(intent)?)
+        Ok(self.done(intent)?)
     }
 
     /// Gives device nodes back to their former owners. Those that are gone need nothing.
@@ -97,8 +113,12 @@ impl<'a> Ledger<'a> {
     /// Ends the lease.
     pub(super) fn remove(self) -> Result<(), JournalError> {
         // The journal goes last: while it is there, somebody may need the lock.
+        self.writer.passes();
         journal::remove(&self.lock)?;
-        journal::remove(&self.path)
+        self.writer.passes();
+        journal::remove(&self.path)?;
+        self.writer.passes();
+        Ok(())
     }
 }
 

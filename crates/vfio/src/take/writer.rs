@@ -71,6 +71,10 @@ pub trait SysfsWriter {
     /// The kernel refused, or the write hangs.
     fn write(&self, order: &Order<'_>) -> Result<(), WriteFailure>;
 
+    /// Is called before and after each change of a lease's journal, for tests that end the process
+    /// there.
+    fn passes(&self) {}
+
     /// Changes who owns a device node, which never hangs.
     ///
     /// # Errors
