@@ -229,7 +229,10 @@ fn kills(act: Act, prepare: Act, when: fn(usize) -> Kill) -> usize {
         kernel.kill(None);
         let killed = match outcome {
             Ok(()) => false,
-            Err(payload) => payload.is::<Killed>() || panic!("{kill:?} failed otherwise"),
+            Err(payload) => {
+                assert!(payload.is::<Killed>(), "{kill:?} failed otherwise");
+                true
+            }
         };
         kernel.be_alive(3000);
         if kernel.is_late() {
@@ -363,4 +366,24 @@ impl SysfsWriter for Denied<'_> {
     fn chown(&self, _: &Path, _: u32, _: u32) -> std::io::Result<()> {
         Err(std::io::ErrorKind::PermissionDenied.into())
     }
+}
+
+#[test]
+fn a_function_on_a_variant_of_vfio_pci_stays_there() {
+    let mut kernel = kernel();
+    kernel.tree.bind(NIC, "e1000e_vfio_pci");
+    kernel.natural(NIC, "e1000e_vfio_pci");
+    kernel.tree.directory(&format!("/sys/bus/pci/devices/{NIC}/vfio-dev/vfio0"));
+    let host = kernel.tree.sysroot();
+    let keeper = Keeper::new(&host, &kernel);
+    kernel.kill(None);
+    let held = keeper.take(&card()[..1], Purpose::Run).unwrap();
+    assert!(held.lease.before[0].1.is_vfio());
+    // It may even be unwell: no native driver is let at it.
+    let config = format!("{}/config", kernel.tree.device(NIC));
+    kernel.tree.write(&config, [0xff; 64]);
+    let restored = keeper.give_back(&held, &[]).unwrap();
+    assert!(matches!(&restored[..], [Restored::Back(..)]), "{restored:?}");
+    assert_eq!(kernel.binding(NIC).0.as_deref(), Some("e1000e_vfio_pci"));
+    assert_eq!(kernel.writes(), []);
 }

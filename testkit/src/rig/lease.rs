@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use host::SystemRunner;
+use host::{Measured, SystemRunner};
 use pci::{Address, Function};
 use vfio::Device;
 use vfio::take::{
@@ -31,12 +31,17 @@ impl Rig<'_> {
 /// A card goes and comes back, and a second command meanwhile is told that it is busy.
 pub(super) fn comes_back(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
     let before = rig.bindings(functions)?;
+    let given = before.iter().any(|binding| binding.vfio != Measured::Known(false));
+    rig.holds("no host driver gives a card to VFIO", !given)?;
     for address in functions {
         rig.expect(&format!("take {address}"), 0)?;
+        let registered = rig.host.optional_names(format!("{}/vfio-dev", Function::path(*address)));
+        rig.holds("the kernel shows that VFIO has it", !registered.map_err(said)?.is_empty())?;
         let taken = Binding {
             driver: Some(VFIO_PCI.to_owned()),
             driver_override: Some(VFIO_PCI.to_owned()),
             resets: rig.binding(*address)?.resets,
+            vfio: Measured::Known(true),
         };
         rig.same("its binding", rig.binding(*address)?, taken)?;
         let again = rig.expect(&format!("take {address}"), 12)?;

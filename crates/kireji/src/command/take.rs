@@ -2,7 +2,7 @@
 
 use host::{Program, Sysroot};
 use pci::{Host, Named};
-use vfio::take::{Keeper, Purpose, Recipient, VFIO_PCI};
+use vfio::take::{Binding, Keeper, Purpose, Recipient, VFIO_PCI};
 
 use crate::{CommandError, Context, Exit, user};
 
@@ -41,7 +41,10 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
         for address in &functions {
             let driver = host.function(*address).and_then(|function| function.driver.as_deref());
             let driver = driver.unwrap_or("no driver");
-            writeln!(context.out, "{address} would go from {driver} to vfio-pci")?;
+            match Binding::read(context.host, *address)?.is_vfio() {
+                true => writeln!(context.out, "{address} would stay on {driver}")?,
+                false => writeln!(context.out, "{address} would go from {driver} to vfio-pci")?,
+            }
         }
         if let Some(user) = &user {
             writeln!(context.out, "their device nodes would be given to {user}")?;
@@ -54,7 +57,10 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
         keeper.take_for(&functions, Purpose::Hold, user.as_ref()).map_err(outcome::take_error)?;
     for (address, before) in &held.lease.before {
         let driver = before.driver.as_deref().unwrap_or("no driver");
-        writeln!(context.out, "{address} went from {driver} to vfio-pci")?;
+        match before.is_vfio() {
+            true => writeln!(context.out, "{address} stays on {driver}")?,
+            false => writeln!(context.out, "{address} went from {driver} to vfio-pci")?,
+        }
     }
     if let Some(user) = &user {
         for node in vfio::take::nodes(context.host, &functions)? {

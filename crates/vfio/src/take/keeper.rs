@@ -323,8 +323,7 @@ impl<'a> Keeper<'a> {
 
     /// What is wrong with functions that would go back to a native driver.
     fn sick(&self, lease: &Lease, also: &[super::Unwell]) -> Result<Vec<super::Unwell>, TakeError> {
-        let native =
-            |binding: &Binding| binding.driver.as_deref().is_some_and(|driver| driver != VFIO_PCI);
+        let native = |binding: &Binding| binding.driver.is_some() && !binding.is_vfio();
         if !lease.before.iter().any(|(_, binding)| native(binding)) {
             return Ok(Vec::new());
         }

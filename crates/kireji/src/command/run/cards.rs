@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use guest::launch::User;
 use guest::machine::{Card, Function as Passed, Rom, RomFile};
 use pci::{Address, Function, Host, Region, RegionKind};
-use vfio::take::{Held, Keeper, Purpose, Recipient};
+use vfio::take::{Binding, Held, Keeper, Purpose, Recipient};
 
 use crate::command::{outcome, recover, refuse, take};
 use crate::{CommandError, Context, Exit};
@@ -50,12 +50,10 @@ pub(super) fn select(args: &Args, context: &mut Context<'_>) -> Result<Cards, Co
     };
     all.extend(&functions);
     if !args.dry_run && !context.vars.is_root {
-        let is_ready = |address: &Address| {
-            host.function(*address)
-                .is_some_and(|function| function.driver.as_deref() == Some("vfio-pci"))
-        };
-        if !functions.iter().all(is_ready) {
-            crate::command::need_root(context)?;
+        for address in &functions {
+            if !Binding::read(context.host, *address)?.is_vfio() {
+                crate::command::need_root(context)?;
+            }
         }
         leased::may_open(context, &all)?;
     }
