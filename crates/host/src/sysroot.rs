@@ -31,6 +31,8 @@ pub struct Node {
     pub kind: NodeKind,
     /// The number of the user who owns it.
     pub uid: u32,
+    /// The number of the group that owns it.
+    pub gid: u32,
 }
 
 /// What a path is.
@@ -218,7 +220,7 @@ impl Sysroot {
             FileType::Socket => NodeKind::Socket,
             _ => NodeKind::Other,
         };
-        Ok(Node { kind, uid: stat.st_uid })
+        Ok(Node { kind, uid: stat.st_uid, gid: stat.st_gid })
     }
 
     /// Reads a file as text, without white space at its ends; bytes that are not UTF-8 are

@@ -96,6 +96,16 @@ fn intel_takes_and_returns() {
 }
 
 #[test]
+fn a_user_runs_guests_with_a_card_that_was_taken_for_them() {
+    scenarios("intel", &[&format!("runs-as-user {NIC}")]);
+}
+
+#[test]
+fn a_write_that_outlives_kireji_is_waited_for() {
+    scenarios("intel", &[&format!("late-write {NIC} {EDU}")]);
+}
+
+#[test]
 fn a_card_survives_a_hundred_kills() {
     scenarios("intel", &[&format!("survives-kills {NIC}")]);
 }

@@ -7,7 +7,7 @@ mod common;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use common::{Ended, kireji};
+use common::{Ended, kireji, kireji_as};
 use kireji::Exit;
 use testkit::fake_kernel::FakeKernel;
 use testkit::image::{self, Then};
@@ -127,6 +127,35 @@ fn a_dry_run_prints_arguments_and_makes_nothing() {
 }
 
 #[test]
+fn a_card_that_was_taken_stays_so_and_belongs_to_its_user() {
+    let place = Place::new();
+    let lines = "yui:x:65533:100::/home/yui:/bin/sh\n";
+    place.kernel.tree.write("/etc/passwd", lines);
+    place.kernel.tree.write("/dev/vfio/vfio", "");
+    let image = place.path("good.image");
+    let words = ["run", &image, "--device", NIC, "--accel", "tcg", "--dry-run"];
+    // A user's dry run needs nothing; root's rights are asked for by a real one.
+    let untaken = kireji_as(&place.kernel, &words[..6], false);
+    assert_eq!(untaken.exit, Exit::Permission, "{}", untaken.err);
+    // This process may be root, but is not yui.
+    assert_eq!(kireji(&place.kernel, &["take", NIC, "--for", "yui"]).exit, Exit::Done);
+    let others = kireji_as(&place.kernel, &words, false);
+    assert_eq!(others.exit, Exit::Permission, "{}", others.err);
+    assert!(others.err.contains("was taken for yui"), "{}", others.err);
+    let roots = kireji(&place.kernel, &words);
+    assert_eq!(roots.exit, Exit::Done, "{}", roots.err);
+    assert!(roots.out.contains("vfio-pci,host=0000:00:03.0"), "{}", roots.out);
+    place.kernel.kill(None);
+    let reset = kireji(
+        &place.kernel,
+        &["run", &image, "--device", NIC, "--accel", "tcg", "--reset", "flr"],
+    );
+    assert_eq!(reset.exit, Exit::Usage, "{}", reset.err);
+    assert_eq!(place.kernel.writes(), [], "a card that was taken is neither taken nor returned");
+    assert_eq!(place.kernel.binding(NIC).0.as_deref(), Some("vfio-pci"));
+}
+
+#[test]
 fn there_is_no_run_yet() {
     let kernel = kernel();
     let runs = kireji(&kernel, &["runs"]);
@@ -159,9 +188,11 @@ fn a_guest_with_an_emulated_card_runs_without_root_or_iommu() {
     let args = ["run", &image, "--emulate", "edu", "--accel", "tcg", "--memory", "64"];
     let ended = program(&state, &args);
     assert_eq!(ended.status.code(), Some(0), "{}", text(&ended.stderr));
-    assert_eq!(text(&ended.stdout), "hello\r\n");
+    assert_eq!(text(&ended.stdout), "hello\n");
     assert!(std::fs::read(&image).expect("the image") == before, "the image was written");
     let log = program(&state, &["log"]);
+    assert_eq!(text(&log.stdout), "hello\n");
+    let log = program(&state, &["log", "--raw"]);
     assert_eq!(text(&log.stdout), "hello\r\n");
     let runs = program(&state, &["runs"]);
     assert!(text(&runs.stdout).contains("The guest shut down."), "{}", text(&runs.stdout));

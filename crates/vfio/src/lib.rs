@@ -14,6 +14,7 @@
 mod capability;
 mod device;
 mod dma;
+mod driver;
 mod error;
 #[cfg(test)]
 mod fixture;
@@ -28,6 +29,7 @@ pub mod take;
 
 pub use device::Device;
 pub use dma::{Access, Aperture, DmaMapping, IovaRange, Memory};
+pub use driver::is_vfio;
 pub use error::{Error, Result};
 pub use group::{Blocker, Choice, Interface};
 pub use interrupt::{Event, Interrupt, InterruptInfo};

@@ -14,6 +14,7 @@ mod refusals;
 mod rom;
 mod run;
 mod selftest;
+mod user;
 
 use std::fmt::{Debug, Display};
 
@@ -43,8 +44,11 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("twins", lease::twins),
     ("shared", lease::shared),
     ("user-is-named", lease::user_is_named),
+    ("abandon", lease::abandon),
+    ("late-write", lease::late_write),
     ("rom", rom::saved),
     ("runs-and-returns", run::runs_and_returns),
+    ("runs-as-user", user::runs_as_user),
     ("survives-qemus-death", run::survives_qemus_death),
     ("survives-its-own-death", run::survives_its_own_death),
     ("stops-on-a-signal", run::stops_on_a_signal),

@@ -1,7 +1,7 @@
 //! How what the keeper says becomes words and exit codes.
 
 use host::journal::JournalError;
-use vfio::take::{LeaseError, RestoreError, Restored, State, TakeError, WriteFailure};
+use vfio::take::{LeaseError, RestoreError, Restored, State, TakeError, Work, WriteFailure};
 
 use crate::{CommandError, Exit};
 
@@ -41,6 +41,7 @@ pub(super) fn take_error(error: TakeError) -> CommandError {
         TakeError::Nothing | TakeError::NoSuchReset { .. } => {
             CommandError::from_source(Exit::Usage, error)
         }
+        TakeError::Gone { .. } => CommandError::from_source(Exit::Busy, error).code("E-BUSY"),
         TakeError::Read(error) => error.into(),
         TakeError::NotBound { .. } => CommandError::from_source(Exit::HostCannot, error)
             .code("E-NOT-BOUND")
@@ -66,7 +67,7 @@ fn refused_exit(failure: &WriteFailure) -> Exit {
     }
 }
 
-fn taken(address: pci::Address, state: &State) -> CommandError {
+pub(super) fn taken(address: pci::Address, state: &State) -> CommandError {
     let busy = |message| CommandError::new(Exit::Busy, message).code("E-BUSY");
     match state {
         State::Busy { pid } => busy(format!("{address} is held by process {pid}")),
@@ -75,6 +76,15 @@ fn taken(address: pci::Address, state: &State) -> CommandError {
         }
         State::Abandoned => busy(format!("{address} was left behind by a process that died"))
             .hint("`kireji recover` restores it"),
+        State::HelperAtWork { work } => {
+            let message = format!(
+                "{address} was left behind by a process that died, whose helper still writes"
+            );
+            work.iter()
+                .fold(busy(message), |error, work| error.reason(work_in_words(work)))
+                .hint("`kireji recover` restores it once that has ended")
+                .hint("if it does not end, the driver does not let go: reboot, do not retry")
+        }
         State::Hung { pid } => CommandError::new(
             Exit::HostCannot,
             format!("a write to {address} hangs in the kernel (pid {pid})"),
@@ -82,6 +92,11 @@ fn taken(address: pci::Address, state: &State) -> CommandError {
         .code("E-HUNG")
         .hint("reboot; until then leave this card alone"),
     }
+}
+
+/// Says what a helper does.
+pub(super) fn work_in_words(work: &Work) -> String {
+    format!("process {} writes `{}` to {}", work.pid, work.value, work.path)
 }
 
 /// Says what became of one function.

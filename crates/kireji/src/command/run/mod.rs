@@ -2,6 +2,7 @@
 
 mod cards;
 mod inhibit;
+mod leased;
 mod prepare;
 mod report;
 mod request;
@@ -241,6 +242,7 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
     if args.dry_run {
         return print(&machine, context);
     }
+    leased::may_lock(context, machine.locked_memory)?;
     session::tell_notes(&machine, context)?;
     let run = session::directory(args, context, &*guest, user.as_ref())?;
     prepare::files(&*guest, &run)?;

@@ -15,6 +15,7 @@ use guest::rundir::{End, Meta, RunDirectory, RunError, timestamp};
 use guest::serial::{Show, Shown};
 use host::Owner;
 
+use crate::shown::{Filter, plain};
 use crate::signals::Signals;
 use crate::{CommandError, Context, Exit};
 
@@ -179,12 +180,18 @@ fn make(file: &NewFile) -> Result<(), CommandError> {
 
 /// Shows the serial line on standard output, from the thread that drains it.
 fn show() -> Show {
-    Box::new(|shown| {
-        let mut out = std::io::stdout().lock();
+    let mut filter = Filter::default();
+    // Where standard output is no terminal, this takes the styles out too.
+    let mut out = anstream::stdout();
+    Box::new(move |shown| {
         // Nobody reading is no reason to end the guest; the file has it all.
         drop(match shown {
-            Shown::Bytes(bytes) => out.write_all(bytes).and_then(|()| out.flush()),
-            Shown::LeftOut(bytes) => writeln!(out, "\n[{bytes} bytes left out here, see the log]"),
+            Shown::Bytes(bytes) => out.write_all(&filter.feed(bytes)).and_then(|()| out.flush()),
+            Shown::LeftOut(bytes) => {
+                let reset = out.write_all(filter.reset());
+                reset.and_then(|()| writeln!(out, "\n[{bytes} bytes left out here, see the log]"))
+            }
+            Shown::End => out.write_all(filter.reset()).and_then(|()| out.flush()),
         });
     })
 }
@@ -214,7 +221,7 @@ fn tell(
         }
         Event::Sign { sign: Sign::Report { function, outcome }, .. } => {
             for line in report::lines(function, outcome) {
-                writeln!(context.out, "{line}")?;
+                writeln!(context.out, "{}", plain(&line))?;
             }
         }
         // Who does not see the serial line sees from this that the guest moves.

@@ -7,6 +7,7 @@ use guest::guests::{Finding, Observer, Verdict};
 use guest::launch::Step;
 use guest::process::{Ending, Outcome};
 
+use crate::shown::plain;
 use crate::{CommandError, Exit};
 
 /// Returns the exit code of a run with what to say, or its error.
@@ -66,7 +67,8 @@ fn of_guest(verdict: Verdict) -> Result<(Exit, String), CommandError> {
     if matches!(finding, Finding::Done | Finding::Stopped | Finding::Unproven) {
         return Ok((exit, sentence(&summary)));
     }
-    let error = reasons.into_iter().fold(CommandError::new(exit, summary), CommandError::reason);
+    let reasons = reasons.iter().map(|reason| plain(reason));
+    let error = reasons.fold(CommandError::new(exit, summary), CommandError::reason);
     Err(error.hint("`kireji log` shows how far it came"))
 }
 
@@ -83,7 +85,8 @@ fn from_log(outcome: &Outcome, what: &str, otherwise: Exit) -> CommandError {
     let Some(cause) = diagnosis::reason(&outcome.log) else {
         let lines: Vec<_> = outcome.log.lines().rev().take(5).collect();
         let error = CommandError::new(otherwise, what);
-        return lines.into_iter().rev().fold(error, CommandError::reason);
+        let lines = lines.into_iter().rev().map(plain);
+        return lines.fold(error, CommandError::reason);
     };
     let Cause { line, kind, cause, remedy, .. } = cause;
     let exit = match kind {
@@ -96,5 +99,5 @@ fn from_log(outcome: &Outcome, what: &str, otherwise: Exit) -> CommandError {
         Kind::Arguments => Exit::Usage,
         Kind::Harmless | Kind::Degraded => otherwise,
     };
-    CommandError::new(exit, format!("{what}: {cause}")).reason(line).hint(remedy)
+    CommandError::new(exit, format!("{what}: {cause}")).reason(plain(line)).hint(remedy)
 }
