@@ -49,7 +49,7 @@ pub enum BootError {
     #[error("the host cannot be read")]
     Read(#[from] ReadError),
     /// No function was named.
-    #[error("no function to look at was named")]
+    #[error("the reference guest needs a card to look at")]
     NoFunction,
 }
 
@@ -58,6 +58,7 @@ impl BootError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Kernel(error) => error.hint(),
+            Self::NoFunction => Some("name a card of this host with --device".to_owned()),
             _ => None,
         }
     }

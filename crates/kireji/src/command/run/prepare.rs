@@ -72,7 +72,11 @@ fn linux(
     };
     let failed = |error: BootError| {
         let hint = error.hint();
-        let error = CommandError::from_source(Exit::HostCannot, error);
+        let exit = match error {
+            BootError::NoFunction => Exit::Usage,
+            _ => Exit::HostCannot,
+        };
+        let error = CommandError::from_source(exit, error);
         hint.into_iter().fold(error, CommandError::hint)
     };
     let kernel = kernel.map_err(|error| failed(error.into()))?;
