@@ -11,7 +11,7 @@ use common::{Ended, kireji, kireji_as};
 use kireji::Exit;
 use testkit::fake_kernel::FakeKernel;
 use testkit::image::{self, Then};
-use testkit::tree::{Function, Tree};
+use testkit::tree::{Function, Port, Tree};
 
 const NIC: &str = "0000:00:03.0";
 
@@ -124,6 +124,45 @@ fn a_dry_run_prints_arguments_and_makes_nothing() {
     assert!(ended.out.lines().any(|line| line.starts_with("vfio-pci,host=0000:00:03.0")));
     assert!(!place.kernel.tree.locate("/home").exists());
     assert!(!place.kernel.tree.locate("/run").exists());
+}
+
+/// A card that waits on vfio-pci: the kernel lets it sleep, and the port above with it.
+#[test]
+fn a_sleeping_card_of_pci_express_gets_a_port_of_its_own() {
+    const PORT: &str = "0000:00:1c.0";
+    const CARD: &str = "0000:03:00.0";
+    let plan = |link: bool| {
+        let mut tree = Tree::new();
+        tree.write("/proc/self/mountinfo", "");
+        tree.write("/proc/swaps", "Filename\tType\tSize\tUsed\tPriority\n");
+        let asleep = |function: Function| function.attribute("power/runtime_status", "suspended");
+        tree.add(asleep(Function::port(PORT, Port::Root, 3)).driver("pcieport"));
+        let card = Function::new(CARD, 0x8086, 0x10d3).below(PORT).class(0x02_0000).group(1);
+        let card = asleep(card).driver("vfio-pci");
+        let speed = |function: Function| function.attribute("max_link_speed", "2.5 GT/s PCIe\n");
+        tree.add(if link { speed(card) } else { card });
+        let place = Place { kernel: FakeKernel::new(tree), ..Place::new() };
+        let ended = place.run("good.image", &["--device", CARD, "--accel", "tcg", "--dry-run"]);
+        assert_eq!(ended.exit, Exit::Done, "{}", ended.err);
+        let line = ended.out.lines().find(|line| line.starts_with("vfio-pci,")).map(str::to_owned);
+        line.expect("the card is passed")
+    };
+    let express = plan(true);
+    assert!(express.ends_with("bus=port1,addr=00.0"), "{express}");
+    // Without a link it is behind the bridge for conventional cards.
+    let conventional = plan(false);
+    assert!(conventional.contains("bus=bridge1,"), "{conventional}");
+}
+
+#[test]
+fn a_missing_rom_file_is_told() {
+    const VGA: &str = "0000:00:04.0";
+    let mut place = Place::new();
+    let vga = Function::new(VGA, 0x1002, 0x68c8).class(0x03_0000).group(2).driver("vfio-pci");
+    place.kernel.tree.add(vga);
+    let missing = place.path("no.rom");
+    let words = ["--device", VGA, "--accel", "tcg", "--romfile", &missing];
+    place.fails("good.image", &words, Exit::Image, "no.rom");
 }
 
 #[test]

@@ -22,6 +22,7 @@ mod group;
 mod interrupt;
 mod region;
 mod reset;
+mod rom;
 pub mod selftest;
 mod space;
 mod sys;

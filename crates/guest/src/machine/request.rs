@@ -137,7 +137,7 @@ pub struct Function {
     pub address: Address,
     /// Its class.
     pub class: Class,
-    /// What its option ROM can do.
+    /// What the option ROM can do that the guest sees: that in `rom_file`, if there is one.
     pub rom: Rom,
     /// What takes the place of its option ROM.
     pub rom_file: Option<RomFile>,

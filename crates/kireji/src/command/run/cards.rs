@@ -11,7 +11,7 @@ use crate::command::{outcome, recover, refuse, take};
 use crate::{CommandError, Context, Exit};
 
 use super::inhibit::Inhibitor;
-use super::{Args, Reset, leased};
+use super::{Args, Reset, leased, rom};
 
 /// The cards that a guest gets.
 #[derive(Debug, Default)]
@@ -80,33 +80,27 @@ fn card(
     let mut passed = Vec::new();
     let mut express = false;
     for function in functions.iter().filter_map(|address| host.function(*address)) {
-        express |= is_express(context, host, function)?;
+        // The port above may tell what the function itself cannot be asked.
+        express |= function.is_express(context.host)?.known() == Some(&true)
+            || host.is_below_port(function.address).known() == Some(&true);
         let regions = Region::read_all(context.host, function.address)?;
         let has_rom = regions.iter().any(|region| region.kind == RegionKind::Rom);
         // A ROM file is for the function that has a ROM of its own, or else for the first.
         let takes_file = has_rom || passed.is_empty();
+        let rom_file = args.romfile.as_ref().filter(|_| takes_file);
         passed.push(Passed {
             address: function.address,
             class: function.class,
-            rom: if has_rom { Rom::Unmeasured } else { Rom::Absent },
-            rom_file: args.romfile.clone().filter(|_| takes_file).map(RomFile::File),
+            rom: match rom_file {
+                Some(path) => rom::of_file(path)?,
+                None if has_rom => Rom::Unmeasured,
+                None => Rom::Absent,
+            },
+            rom_file: rom_file.cloned().map(RomFile::File),
             character_device: None,
         });
     }
     Ok(Card { functions: passed, express })
-}
-
-/// Whether a function is one of PCI Express: it has the capability, or sits below a port.
-fn is_express(
-    context: &Context<'_>,
-    host: &Host,
-    function: &Function,
-) -> Result<bool, CommandError> {
-    if host.is_below_port(function.address).known() == Some(&true) {
-        return Ok(true);
-    }
-    let config = function.config(context.host)?;
-    Ok(config.is_some_and(|config| config.express().is_some()))
 }
 
 impl Cards {
@@ -146,7 +140,8 @@ impl Cards {
         }
     }
 
-    /// Makes taken cards ready for QEMU: the way they may be reset, and how they are opened.
+    /// Makes taken cards ready for QEMU: the way they may be reset, how they are opened, and what
+    /// the ROMs of display cards can do.
     fn prepare(
         &mut self,
         args: &Args,
@@ -174,6 +169,13 @@ impl Cards {
             let names = context.host.optional_names(path)?;
             if let (false, Some(name)) = (by_group, names.first()) {
                 function.character_device = Some(format!("/dev/vfio/devices/{name}").into());
+            }
+        }
+        let functions = self.cards.iter_mut().flat_map(|card| &mut card.functions);
+        for passed in functions.filter(|passed| passed.class.is_display()) {
+            if passed.rom == Rom::Unmeasured {
+                let function = Function::read(context.host, passed.address)?;
+                passed.rom = rom::of_card(context.host, &function);
             }
         }
         Ok(())

@@ -6,6 +6,7 @@ mod leased;
 mod prepare;
 mod report;
 mod request;
+mod rom;
 mod session;
 mod verdict;
 mod window;
@@ -243,13 +244,14 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
         return print(&machine, context);
     }
     leased::may_lock(context, machine.locked_memory)?;
-    session::tell_notes(&machine, context)?;
     let run = session::directory(args, context, &*guest, user.as_ref())?;
     prepare::files(&*guest, &run)?;
     let ended = match cards.take(args, context, user.as_ref()) {
         Ok(taken) => {
-            // Only a card on vfio-pci shows its character device, so the plan is made once more.
+            // Only a card on vfio-pci shows its character device and its ROM, so the plan is made
+            // once more.
             let ended = plan(run.path(), &cards).and_then(|machine| {
+                session::tell_notes(&machine, context)?;
                 let guest = &*guest;
                 let session = session::Session { args, run: &run, machine, user, requested, guest };
                 session.run(context)
