@@ -108,7 +108,8 @@ pub enum Accelerator {
     /// ticks as on a real processor. While it waits, time passes as it does outside.
     TcgCounted,
     /// Nothing: a test speaks for the processor over QEMU's `qtest` protocol, whose channel is
-    /// given among the extra arguments.
+    /// given among the extra arguments. Not every QEMU has it: Debian builds 7.2 without it, and
+    /// newer ones with it as a module.
     Qtest,
 }
 
