@@ -39,40 +39,27 @@ fn assert_looks_like(rig: &str, expected: &str) {
     assert_eq!(text(&output.stdout).lines().collect::<Vec<_>>(), expected);
 }
 
+/// What both kinds of IOMMU make of the same cards.
+const ISOLATED: &str = "00:00.0
+    00:04.0
+    00:05.0
+    00:06.0
+    00:1f.0 00:1f.2 00:1f.3
+    01:00.0
+    02:00.0
+    00:05.0 pcieport
+    00:06.0 pcieport
+    01:00.0 e1000e
+    02:00.0 nvme";
+
 #[test]
 fn intel_isolates_its_cards() {
-    assert_looks_like(
-        "intel",
-        "00:00.0
-        00:04.0
-        00:05.0
-        00:06.0
-        00:1f.0 00:1f.2 00:1f.3
-        01:00.0
-        02:00.0
-        00:05.0 pcieport
-        00:06.0 pcieport
-        01:00.0 e1000e
-        02:00.0 nvme",
-    );
+    assert_looks_like("intel", ISOLATED);
 }
 
 #[test]
 fn amd_isolates_the_same_cards() {
-    assert_looks_like(
-        "amd",
-        "00:00.0
-        00:04.0
-        00:05.0
-        00:06.0
-        00:1f.0 00:1f.2 00:1f.3
-        01:00.0
-        02:00.0
-        00:05.0 pcieport
-        00:06.0 pcieport
-        01:00.0 e1000e
-        02:00.0 nvme",
-    );
+    assert_looks_like("amd", ISOLATED);
 }
 
 #[test]

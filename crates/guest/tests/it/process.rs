@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::{Then, capabilities, guest_disk, launch, launcher, run_directory};
+use crate::common::{capabilities, launch, launcher, run_directory};
 use guest::Guest;
 use guest::guests::{Finding, Haiku, Sign, Storage};
 use guest::launch::{Launch, Step, User};
@@ -21,6 +21,7 @@ use guest::qmp::QmpError;
 use guest::rundir::RunDirectory;
 use haiku::image::{Boots, Container, Image};
 use host::{Owner, Sysroot};
+use testkit::image::{self, Then};
 
 /// What a test waits for at most, on a busy host too.
 const SOON: Duration = Duration::from_secs(60);
@@ -44,7 +45,7 @@ fn fixture() -> Fixture {
 impl Fixture {
     fn machine(&self, text: &str, then: Then, change: impl FnOnce(&mut Request)) -> Machine {
         let file = self.dir.path().join("disk");
-        guest_disk(&file, text, then);
+        image::write_bare(&file, text, then);
         let mut request = Request {
             name: "test".into(),
             boot: Boot::Disk(Disk {
