@@ -18,7 +18,7 @@ pub use disks::{disk, haiku_image};
 pub use host_files::{journal, modules, pci_ids};
 pub use machines::{capabilities, diagnosis, rig};
 pub use pci_bytes::{address, config_space, option_rom};
-pub use streams::{channel, qmp};
+pub use streams::{channel, qmp, serial};
 
 #[cfg(fuzzing)]
 #[doc(hidden)]
@@ -42,6 +42,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("pci_ids", pci_ids),
     ("qmp", qmp),
     ("rig", rig),
+    ("serial", serial),
 ];
 
 /// Makes the program of a target.

@@ -3,7 +3,13 @@
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 
+use guest::Guest;
+use guest::guests::{Haiku, Observer, Sign, Storage, Verdict};
+use guest::linux;
+use guest::machine::DiskBus;
+use guest::process::GuestEnd;
 use guest::qmp::Connection;
+use haiku::image::{Container, Image};
 use lab::channel::{ChannelError, Decoder, Message};
 
 /// What the inside of a rig sends. The first byte says in what pieces it comes.
@@ -49,4 +55,31 @@ pub fn qmp(data: &[u8]) {
     // At the end of the stream there is an error, after at most one more set of messages.
     let _ = connection.receive();
     assert!(connection.receive().is_err());
+}
+
+/// What a guest writes to its serial line. The first byte says in what pieces it comes.
+pub fn serial(data: &[u8]) {
+    let Some((size, bytes)) = data.split_first() else { return };
+    let haiku = Haiku {
+        path: "/image".into(),
+        image: Image { container: Container::Raw, content: None, disk_size: 1 << 20 },
+        storage: Storage::ThrowAway,
+        bus: DiskBus::Ahci,
+    };
+    let nonce = linux::Nonce::try_from("0123456789abcdef".repeat(2)).expect("a nonce");
+    let observers = || -> [Box<dyn Observer>; 2] {
+        [haiku.observer(), Box::new(linux::Observer::new(nonce.clone(), 1))]
+    };
+    for (one, other) in observers().into_iter().zip(observers()) {
+        let in_pieces = observe(one, bytes.chunks(usize::from(*size).max(1)));
+        assert_eq!(in_pieces, observe(other, std::iter::once(bytes)));
+    }
+}
+
+fn observe<'a>(
+    mut observer: Box<dyn Observer>,
+    pieces: impl Iterator<Item = &'a [u8]>,
+) -> (Vec<Sign>, [Verdict; 6]) {
+    let signs = pieces.flat_map(|piece| observer.feed(piece)).collect();
+    (signs, GuestEnd::ALL.map(|end| observer.judge(end)))
 }
