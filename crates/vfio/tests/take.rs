@@ -222,17 +222,14 @@ fn kills(act: Act, prepare: Act, when: fn(usize) -> Kill) -> usize {
         let host = kernel.tree.sysroot();
         let keeper = Keeper::new(&host, &kernel).patience(Duration::from_millis(1));
         let before = bindings(&kernel);
-        let first_owner = host.node("/dev").unwrap().uid;
+        let first_owner = host.owner("/dev").unwrap().0;
         prepare(&kernel, &keeper);
         kernel.kill(Some(kill));
         let outcome = catch_unwind(AssertUnwindSafe(|| act(&kernel, &keeper)));
         kernel.kill(None);
         let killed = match outcome {
             Ok(()) => false,
-            Err(payload) => {
-                assert!(payload.is::<Killed>(), "{kill:?} failed otherwise");
-                true
-            }
+            Err(payload) => payload.is::<Killed>() || panic!("{kill:?} failed otherwise"),
         };
         kernel.be_alive(3000);
         if kernel.is_late() {
