@@ -229,7 +229,10 @@ fn kills(act: Act, prepare: Act, when: fn(usize) -> Kill) -> usize {
         kernel.kill(None);
         let killed = match outcome {
             Ok(()) => false,
-            Err(payload) => payload.is::<Killed>() || panic!("{kill:?} failed otherwise"),
+            Err(payload) => {
+                assert!(payload.is::<Killed>(), "{kill:?} failed otherwise");
+                true
+            }
         };
         kernel.be_alive(3000);
         if kernel.is_late() {
