@@ -19,6 +19,7 @@ use guest::machine::{self, Forward, Machine, UsbDevice};
 use guest::qemu::{self, Cache, Capabilities, Family, Firmware, Part, QemuError};
 use pci::Named;
 
+use crate::signals::Signals;
 use crate::{CommandError, Context, Exit};
 
 use super::refuse::Allowed;
@@ -246,15 +247,16 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
     leased::may_lock(context, machine.locked_memory)?;
     let run = session::directory(args, context, &*guest, user.as_ref())?;
     prepare::files(&*guest, &run)?;
+    // From here on a signal must not end the process before the cards are back.
+    let signals = Signals::catch()?;
     let ended = match cards.take(args, context, user.as_ref()) {
         Ok(taken) => {
             // Only a card on vfio-pci shows its character device and its ROM, so the plan is made
             // once more.
             let ended = plan(run.path(), &cards).and_then(|machine| {
-                session::tell_notes(&machine, context)?;
-                let guest = &*guest;
-                let session = session::Session { args, run: &run, machine, user, requested, guest };
-                session.run(context)
+                let (guest, run, signals) = (&*guest, &run, &signals);
+                session::Session { args, run, machine, user, requested, guest, signals }
+                    .run(context)
             });
             taken.give_back(ended, context)
         }

@@ -29,6 +29,8 @@ pub(super) struct Session<'a> {
     pub(super) user: Option<User>,
     pub(super) requested: Instant,
     pub(super) guest: &'a dyn Guest,
+    /// Where signals that end the run show.
+    pub(super) signals: &'a Signals,
 }
 
 /// How kireji starts itself as the launcher.
@@ -110,7 +112,6 @@ impl Session<'_> {
         // Should the card take the host down with it, this is what is left.
         run.sync().map_err(run_error)?;
 
-        let signals = Signals::catch()?;
         let launch = Launch {
             parent: std::process::id(),
             locked_memory: machine.locked_memory,
@@ -124,7 +125,7 @@ impl Session<'_> {
             .map_err(|error| CommandError::from_source(Exit::Internal, error))?;
         let mut observer = guest.observer();
         let rules = Supervision {
-            stop: Some(signals.as_fd()),
+            stop: Some(self.signals.as_fd()),
             limit: limit(args),
             patience: Patience { power_down: wants.power_down, ..Patience::default() },
             observer: Some(&mut *observer),
