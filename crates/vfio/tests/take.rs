@@ -222,7 +222,7 @@ fn kills(act: Act, prepare: Act, when: fn(usize) -> Kill) -> usize {
         let host = kernel.tree.sysroot();
         let keeper = Keeper::new(&host, &kernel).patience(Duration::from_millis(1));
         let before = bindings(&kernel);
-        let first_owner = host.owner("/dev").unwrap().0;
+        let first_owner = host.node("/dev").unwrap().uid;
         prepare(&kernel, &keeper);
         kernel.kill(Some(kill));
         let outcome = catch_unwind(AssertUnwindSafe(|| act(&kernel, &keeper)));
@@ -332,7 +332,8 @@ fn nodes_are_given_to_a_user_and_taken_back() {
     let mori = Recipient { name: None, uid: 1001, gid: 100 };
     keeper.hand_over(&held, &mori).unwrap();
     keeper.give_back(&held, &[]).unwrap();
-    let host::Node { uid, gid, .. } = host.node("/dev").unwrap();
+    let node = host.node("/dev").unwrap();
+    let (uid, gid) = (node.uid, node.gid);
     let expected =
         [given, ("/dev/vfio/2".to_owned(), 1001, 100), ("/dev/vfio/2".to_owned(), uid, gid)];
     assert_eq!(kernel.owners(), expected);

@@ -78,8 +78,8 @@ pub fn nodes(host: &Sysroot, functions: &[Address]) -> Result<Vec<String>, ReadE
 /// The same, each with who owns it now.
 pub(super) fn owned(host: &Sysroot, functions: &[Address]) -> Result<Vec<Node>, ReadError> {
     let owned = |path: String| {
-        let host::Node { uid, gid, .. } = host.node(&path)?;
-        Ok(Node { path, uid, gid })
+        let node = host.node(&path)?;
+        Ok(Node { path, uid: node.uid, gid: node.gid })
     };
     nodes(host, functions)?.into_iter().map(owned).collect()
 }
