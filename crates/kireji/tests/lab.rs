@@ -101,6 +101,12 @@ fn a_user_runs_guests_with_a_card_that_was_taken_for_them() {
 }
 
 #[test]
+fn the_ways_to_reset_a_card_are_limited_and_restored() {
+    let limited = |card| format!("resets-are-limited {card}");
+    scenarios("intel", &[&limited(NIC), &limited(NVME), &format!("resets-of-a-run {NIC}")]);
+}
+
+#[test]
 fn a_write_that_outlives_kireji_is_waited_for() {
     scenarios("intel", &[&format!("late-write {NIC} {EDU}")]);
 }

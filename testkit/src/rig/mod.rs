@@ -11,6 +11,7 @@ mod proof;
 mod qtest;
 mod reference;
 mod refusals;
+mod resets;
 mod rom;
 mod run;
 mod selftest;
@@ -48,6 +49,8 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("late-write", lease::late_write),
     ("rom", rom::saved),
     ("runs-and-returns", run::runs_and_returns),
+    ("resets-are-limited", resets::are_limited),
+    ("resets-of-a-run", resets::of_a_run),
     ("runs-as-user", user::runs_as_user),
     ("survives-qemus-death", run::survives_qemus_death),
     ("survives-its-own-death", run::survives_its_own_death),

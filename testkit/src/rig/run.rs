@@ -14,11 +14,11 @@ use crate::image::{self, Then};
 /// How long an inner QEMU may take to be up, under two levels of translation.
 const UP: Duration = Duration::from_secs(120);
 
-fn words(address: Address, image: &str) -> String {
+pub(super) fn words(address: Address, image: &str) -> String {
     format!("run {image} --device {address} --net none --memory 64 --cpus 1 --accel tcg --json")
 }
 
-fn image(name: &str, then: Then) -> String {
+pub(super) fn image(name: &str, then: Then) -> String {
     let path = format!("/tmp/{name}.image");
     image::write(path.as_ref(), "hello from the guest\r\n", then);
     path
