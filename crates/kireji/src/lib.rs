@@ -13,6 +13,7 @@ mod exit;
 mod shown;
 mod signals;
 mod table;
+mod trouble;
 mod user;
 
 use std::process::ExitCode;
