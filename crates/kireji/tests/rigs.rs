@@ -176,6 +176,64 @@ fn output_arrives_byte_by_byte_and_streams_stay_apart() {
     assert!(output.stdout == [&bytes[..], b"a b\n"].concat(), "standard output differs");
 }
 
+/// Runs a command in a rig, and writes to its standard input what is not yet read when the command
+/// has ended.
+fn with_input(args: &[&str], input: &[u8]) -> Output {
+    let mut child = Command::new(KIREJI)
+        .args(["lab", "run"])
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("kireji runs");
+    let mut pipe = child.stdin.take().expect("a pipe");
+    let input = input.to_owned();
+    // Nobody may read all of it.
+    let writer = std::thread::spawn(move || drop(pipe.write_all(&input)));
+    let output = child.wait_with_output().expect("kireji ends");
+    writer.join().expect("the input is written or refused");
+    output
+}
+
+#[test]
+fn input_reaches_the_command_byte_by_byte() {
+    // Far more than pipes and serial ports hold, in both directions at once.
+    let bytes: Vec<u8> = (0..60_000_u32).flat_map(|n| [n.to_le_bytes()[0], 0x1d, 0xff]).collect();
+    let output = with_input(&["none", "--", "/bin/cat"], &bytes);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(output.stdout == bytes, "{} bytes differ", output.stdout.len());
+}
+
+#[test]
+fn input_that_nobody_reads_is_in_nobodys_way() {
+    let bytes = vec![b'y'; 1 << 20];
+    let output = with_input(&["none", "--", "/bin/echo", "done"], &bytes);
+    assert_eq!(text(&output.stdout), "done\n");
+    let script = "read line; echo $line; exec 0<&-; sleep 1; echo end";
+    let lines = [&b"first\n"[..], &bytes].concat();
+    let output = with_input(&["none", "--", "/bin/sh", "-c", script], &lines);
+    assert_eq!(text(&output.stdout), "first\nend\n");
+}
+
+#[test]
+fn input_that_is_closed_has_ended() {
+    let script = "wc -c; echo $?";
+    let args = ["lab", "run", "none", "--", "/bin/sh", "-c", script];
+    let mut closed = Command::new("/bin/sh");
+    closed.args(["-c", "exec \"$0\" \"$@\" <&-", KIREJI]).args(args);
+    let mut empty = Command::new(KIREJI);
+    empty.args(args).stdin(Stdio::null());
+    for command in [&mut closed, &mut empty] {
+        let output = command.output().expect("kireji runs");
+        assert_eq!(text(&output.stdout), "0\n0\n", "{}", text(&output.stderr));
+    }
+    let directory = std::fs::File::open("/").expect("a directory");
+    let output = Command::new(KIREJI).args(args).stdin(directory).output().expect("kireji runs");
+    assert_eq!(output.status.code(), Some(90));
+    assert!(text(&output.stderr).contains("cannot read the command's input"));
+}
+
 #[test]
 fn exit_codes_are_those_of_a_shell() {
     let killed = lab(&["none", "--", "/bin/sh", "-c", "kill -9 $$"]);

@@ -1,5 +1,6 @@
 //! `kireji lab`: rigs, virtual machines with an IOMMU and cards.
 
+use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -33,7 +34,8 @@ enum What {
     /// Run a command in a rig
     ///
     /// The rig is booted from a kernel and an initramfs that holds kireji as `/bin/kireji`, the
-    /// command is run in it, and its output and exit code are passed on. A failure of the rig
+    /// command is run in it, its standard input is passed on to it, and so are its output and exit
+    /// code. A terminal is not read: that is what `kireji lab shell` is for. A failure of the rig
     /// itself has exit code 90.
     Run(RunArgs),
     /// Give a shell in a rig
@@ -159,6 +161,7 @@ fn run_in(args: &RunArgs, context: &mut Context<'_>) -> Result<Code, CommandErro
     let rig = Rig::find(context.host, &args.rig.rig).map_err(|error| failed(error.into()))?;
     let tools = tools(&args.rig, context)?;
     let signals = Signals::catch()?;
+    let input = std::io::stdin();
     let request = Request {
         rig: &rig,
         tools: &tools,
@@ -171,6 +174,7 @@ fn run_in(args: &RunArgs, context: &mut Context<'_>) -> Result<Code, CommandErro
         time_limit: args.time_limit.map(Duration::from_secs),
         kvm: args.rig.kvm,
         console: args.console.as_deref(),
+        input: Some(input.as_fd()).filter(|_| !input.is_terminal()),
         cancel: Some(signals.as_fd()),
     };
     // Not the context's streams: they take colours away where there is no terminal, and what the
@@ -210,6 +214,7 @@ fn shell_in(args: &RigArgs, context: &mut Context<'_>) -> Result<Exit, CommandEr
         time_limit: None,
         kvm: args.kvm,
         console: None,
+        input: None,
         cancel: Some(signals.as_fd()),
     };
     writeln!(context.err, "Booting the rig {}. Ctrl-] ends it.", rig.name)?;
