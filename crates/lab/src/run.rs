@@ -133,6 +133,9 @@ impl Session {
         if request.command.is_empty() {
             return Err(LabError::NoCommand);
         }
+        if rig.qemu && tools.disk.is_none() {
+            return Err(LabError::NoToolsDisk { rig: rig.name.clone() });
+        }
         let kernel = match request.kernel.or(rig.kernel.as_deref()) {
             Some(image) => Kernel::at(host, image)?,
             None => match &tools.kernel {
@@ -140,9 +143,6 @@ impl Session {
                 None => Kernel::running(host)?,
             },
         };
-        if rig.qemu && tools.disk.is_none() {
-            return Err(LabError::NoToolsDisk { rig: rig.name.clone() });
-        }
         let dir = tempfile::Builder::new().prefix("kireji-rig-").tempdir();
         let dir = dir.map_err(|source| LabError::write(&std::env::temp_dir(), source))?;
         let path = |name: &str| dir.path().join(name);
