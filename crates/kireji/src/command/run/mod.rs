@@ -254,6 +254,7 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
             // Only a card on vfio-pci shows its character device and its ROM, so the plan is made
             // once more.
             let ended = plan(run.path(), &cards).and_then(|machine| {
+                session::tell_notes(&machine, context)?;
                 let (guest, run, signals) = (&*guest, &run, &signals);
                 session::Session { args, run, machine, user, requested, guest, signals }
                     .run(context)
