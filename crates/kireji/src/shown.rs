@@ -44,6 +44,20 @@ pub(crate) fn plain(words: &str) -> String {
     text.0
 }
 
+/// Returns JSON with what may not be shown escaped. JSON itself escapes less, and outside of its
+/// strings there is nothing to escape.
+pub(crate) fn escaped(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        if is_printable(c) {
+            text.push(c);
+        } else {
+            text.push_str(&format!("\\u{:04x}", u32::from(c)));
+        }
+    }
+    text
+}
+
 /// Whether a character shows itself and leaves the order of others alone (Unicode's report 9,
 /// "Directional Formatting Characters").
 fn is_printable(c: char) -> bool {
@@ -145,6 +159,14 @@ mod tests {
     #[test]
     fn words_of_a_guest_are_one_line_of_text() {
         assert_eq!(plain("a\x1b[31mb\x1b]0;x\x07\r\nc\td\u{9b}2J\u{202e}"), "ab c d2J");
+    }
+
+    #[test]
+    fn json_shows_nothing_that_a_terminal_obeys_and_says_the_same() {
+        let words = "a\u{9b}2J\u{7f}\u{202e}\n\x1b[31mé";
+        let json = escaped(&serde_json::to_string(words).unwrap());
+        assert_eq!(json, r#""a\u009b2J\u007f\u202e\n\u001b[31mé""#);
+        assert_eq!(serde_json::from_str::<String>(&json).unwrap(), words);
     }
 
     #[test]

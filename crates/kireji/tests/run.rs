@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -268,6 +270,54 @@ fn several_runs_at_once_do_not_collide() {
     let runs = program(&state, &["runs", "--json"]);
     let document: serde_json::Value = serde_json::from_slice(&runs.stdout).expect("JSON");
     assert_eq!(document["runs"].as_array().map(Vec::len), Some(3));
+}
+
+/// Under sudo QEMU is the user's, and so is what it finds its window by.
+#[test]
+fn qemu_gets_the_environment_of_the_user_who_called_sudo() {
+    if !rustix::process::geteuid().is_root() {
+        // Only root can become a user; how the environment is found is tested without it.
+        return;
+    }
+    // A user whom this host does not know, so that only what is given counts.
+    let uid = 54321;
+    let place = Place::new();
+    let mode = |path: &str, mode| {
+        std::fs::set_permissions(place.path(path), Permissions::from_mode(mode)).expect("a mode");
+    };
+    mode("", 0o755);
+    let real = std::env::var("KIREJI_QEMU").unwrap_or_else(|_| "qemu-system-x86_64".to_owned());
+    let script = format!("#!/bin/sh\nenv >&2\nexec {real} \"$@\"\n");
+    std::fs::write(place.path("qemu"), script).expect("a file");
+    mode("qemu", 0o755);
+    std::fs::create_dir(place.path("runtime")).expect("a directory");
+    std::os::unix::fs::chown(place.path("runtime"), Some(uid), None).expect("an owner");
+    std::fs::write(place.path("roots"), "").expect("a file");
+    let kireji = |args: &[&str]| {
+        let ended = Command::new(env!("CARGO_BIN_EXE_kireji"))
+            .args(args)
+            .envs([("SUDO_UID", "54321"), ("SUDO_GID", "54321"), ("HOME", "/root")])
+            .env("XDG_STATE_HOME", place.path("state"))
+            .env("XDG_CACHE_HOME", place.path("cache"))
+            .env("XDG_RUNTIME_DIR", place.path("runtime"))
+            .env("DISPLAY", ":7")
+            .env("XAUTHORITY", place.path("roots"))
+            .output()
+            .expect("kireji runs");
+        assert_eq!(ended.status.code(), Some(0), "{}", text(&ended.stderr));
+        text(&ended.stdout)
+    };
+    let (image, qemu) = (place.path("good.image"), place.path("qemu"));
+    let line = ["run", &image, "--qemu", &qemu, "--accel", "tcg", "--memory", "64"];
+    kireji(&[&line[..], &["--display", "none"]].concat());
+    let log = kireji(&["log", "--qemu"]);
+    let value = |name: &str| {
+        log.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned)
+    };
+    assert_eq!(value("DISPLAY"), Some(":7".to_owned()), "{log}");
+    assert_eq!(value("XDG_RUNTIME_DIR"), Some(place.path("runtime")));
+    assert_eq!(value("XAUTHORITY"), None);
+    assert_eq!(value("HOME"), None);
 }
 
 #[test]

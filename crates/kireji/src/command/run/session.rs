@@ -15,7 +15,7 @@ use guest::rundir::{End, Meta, RunDirectory, RunError, timestamp};
 use guest::serial::{Show, Shown};
 use host::Owner;
 
-use crate::shown::{Filter, plain};
+use crate::shown::{Filter, escaped, plain};
 use crate::signals::Signals;
 use crate::{CommandError, Context, Exit};
 
@@ -206,8 +206,7 @@ fn tell(
 ) -> Result<(), CommandError> {
     run.event(event).map_err(run_error)?;
     if args.json {
-        serde_json::to_writer(&mut *context.out, event)?;
-        writeln!(context.out)?;
+        writeln!(context.out, "{}", escaped(&serde_json::to_string(event)?))?;
         return Ok(());
     }
     match event {
