@@ -100,15 +100,6 @@ const TROUBLES: &[(&str, Explanation)] = &[
         },
     ),
     (
-        "E-NO-FUNCTION",
-        Explanation {
-            title: "There is no such PCI function",
-            meaning: "Nothing answers at the address, or it was written wrongly: bus and device are \
-                      hexadecimal, the function is 0 to 7.",
-            remedy: "`kireji list` shows the functions of this host.",
-        },
-    ),
-    (
         "E-NO-USER",
         Explanation {
             title: "There is no such user",
