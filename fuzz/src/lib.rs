@@ -5,6 +5,7 @@
 //! on any toolchain, the same programs run the inputs that they are given, or the seeds; so does
 //! the test of this crate.
 
+mod answers;
 mod disks;
 mod host_files;
 mod machines;
@@ -14,6 +15,7 @@ mod streams;
 
 use std::path::{Path, PathBuf};
 
+pub use answers::vfio_answer;
 pub use disks::{disk, haiku_image};
 pub use host_files::{journal, modules, pci_ids};
 pub use machines::{capabilities, diagnosis, rig};
@@ -43,6 +45,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("qmp", qmp),
     ("rig", rig),
     ("serial", serial),
+    ("vfio_answer", vfio_answer),
 ];
 
 /// Makes the program of a target.
