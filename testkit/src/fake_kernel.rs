@@ -83,7 +83,7 @@ impl FakeKernel {
         self.natural.entry(address.to_owned()).or_default().push(driver.to_owned());
     }
 
-    /// Lets every unbind of `address` from its driver hang.
+    /// Lets every unbind of `address` from its driver hang, until [`FakeKernel::finish`].
     pub fn hang_on_unbind(&mut self, address: &str) {
         self.hanging.insert(address.to_owned());
     }
@@ -100,7 +100,7 @@ impl FakeKernel {
         self.passed.set(0);
     }
 
-    /// Ends the write of a helper that outlived its process; false if there is none.
+    /// Ends the write of a helper that hung or outlived its process; false if there is none.
     pub fn finish(&self) -> bool {
         let Some((turn, path, value)) = self.late.take() else { return false };
         // Nobody is left to hear what the kernel says.
@@ -220,14 +220,18 @@ impl SysfsWriter for FakeKernel {
         }
         self.writes.borrow_mut().push((path.to_owned(), value.trim_end().to_owned()));
         let (path, value) = (path.to_owned(), value.to_owned());
+        let begin = |pid| {
+            let work = Work { pid, path: path.clone(), value: value.clone() };
+            let turn = Turn::take(lock.expect("a write of a lease"), &work);
+            let turn = turn.expect("nobody else has the turn");
+            self.late.replace(Some((turn, path.clone(), value.clone())));
+        };
         if self.kill.get() == Some(Kill::Within(number)) {
-            let work = Work { pid: HELPER_PID, path: path.clone(), value: value.clone() };
-            let turn = Turn::take(lock.expect("a write of a lease"), &work)
-                .expect("nobody else has the turn");
-            self.late.replace(Some((turn, path, value)));
+            begin(HELPER_PID);
             resume_unwind(Box::new(Killed));
         }
         if path.ends_with(UNBIND) && self.hanging.contains(&value) {
+            begin(HUNG_PID);
             return Err(WriteFailure::Hung { path, value, pid: HUNG_PID });
         }
         self.act(&path, &value).map_err(|errno| WriteFailure::Refused {

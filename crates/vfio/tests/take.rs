@@ -126,6 +126,23 @@ fn a_hanging_unbind_is_told_and_never_tried_again() {
 }
 
 #[test]
+fn a_write_that_hung_and_ended_after_all_is_recovered() {
+    let mut kernel = kernel();
+    kernel.hang_on_unbind(NIC);
+    let host = kernel.tree.sysroot();
+    let keeper = Keeper::new(&host, &kernel);
+    let before = bindings(&kernel);
+    assert!(keeper.take(&card(), Purpose::Hold).unwrap_err().is_hung());
+    assert!(kernel.finish());
+    // The process that was told of it has not ended yet, and may be doing what it does then.
+    assert!(matches!(keeper.leases().unwrap()[0].state, State::Busy { .. }));
+    kernel.be_alive(2000);
+    assert_eq!(keeper.leases().unwrap()[0].state, State::Abandoned);
+    assert_eq!(recovered(&keeper), 1);
+    assert_eq!(bindings(&kernel), before);
+}
+
+#[test]
 fn two_at_once_is_busy() {
     let kernel = kernel();
     let host = kernel.tree.sysroot();

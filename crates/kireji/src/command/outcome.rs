@@ -5,6 +5,9 @@ use vfio::take::{LeaseError, RestoreError, Restored, State, TakeError, Work, Wri
 
 use crate::{CommandError, Exit};
 
+/// What can still become of a write that hangs.
+const ENDED_AFTER_ALL: &str = "should it end after all, `kireji recover` restores the card";
+
 /// An error of the leases themselves.
 pub(super) fn lease_error(error: LeaseError) -> CommandError {
     let exit = match &error {
@@ -33,7 +36,8 @@ pub(super) fn take_error(error: TakeError) -> CommandError {
         return CommandError::from_source(Exit::HostCannot, error)
             .code("E-HUNG")
             .hint("the driver does not let go of the device and holds its lock in the kernel")
-            .hint("do not retry: save your work and reboot; until then leave this card alone");
+            .hint("do not retry: save your work and reboot; until then leave this card alone")
+            .hint(ENDED_AFTER_ALL);
     }
     match error {
         TakeError::Lease(error) => lease_error(error),
@@ -90,7 +94,8 @@ pub(super) fn taken(address: pci::Address, state: &State) -> CommandError {
             format!("a write to {address} hangs in the kernel (pid {pid})"),
         )
         .code("E-HUNG")
-        .hint("reboot; until then leave this card alone"),
+        .hint("reboot; until then leave this card alone")
+        .hint(ENDED_AFTER_ALL),
     }
 }
 

@@ -104,7 +104,7 @@ pub enum State {
         /// What it does, unless it has just begun.
         work: Option<Work>,
     },
-    /// A write hangs in the kernel: only a reboot helps.
+    /// A write hangs in the kernel: only a reboot helps, unless it ends after all.
     Hung {
         /// The process that is stuck.
         pid: u32,
@@ -252,6 +252,11 @@ impl<'a> Leases<'a> {
                 Step::Override(..) | Step::Resets(..) | Step::Unbind(..) | Step::Probe(_) => {}
             }
         }
+        // A write that hung may have ended after all, and its helper with it.
+        let hung = match hung {
+            Some(_) if standing(path, Duration::ZERO)? == Standing::Free => None,
+            hung => hung,
+        };
         let state = match (hung, resting) {
             (Some(pid), _) => State::Hung { pid },
             (None, Some(state)) => state,
