@@ -90,6 +90,7 @@ fn intel_takes_and_returns() {
             &format!("disk-data {NVME}"),
             &format!("rom {NIC} {EDU}"),
             &format!("probe-is-silent {NIC}"),
+            &format!("is-interrupted {NIC}"),
             &format!("user-is-named {EDU}"),
         ],
     );
