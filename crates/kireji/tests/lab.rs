@@ -130,6 +130,11 @@ fn a_write_that_outlives_kireji_is_waited_for() {
 }
 
 #[test]
+fn a_write_that_hangs_is_given_up_and_what_ended_after_all_recovered() {
+    scenarios("intel", &[&format!("hung-and-ended {NIC}")]);
+}
+
+#[test]
 fn a_card_survives_a_hundred_kills() {
     scenarios("intel", &[&format!("survives-kills {NIC}")]);
 }

@@ -228,6 +228,30 @@ pub(super) fn late_write(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
     rig.says(&status.out, "No card is held.")
 }
 
+/// A write that hangs is given up after half a minute, and the card left alone until it ends.
+pub(super) fn hung_and_ended(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
+    let address = one(functions)?;
+    let before = rig.binding(address)?;
+    let itself = std::env::current_exe().map_err(said)?;
+    let abandoned = Command::new(itself).args(["abandon", &address.to_string()]).status();
+    rig.holds("a card is left behind", abandoned.map_err(said)?.success())?;
+    let device = Device::open(&rig.host, address).map_err(said)?;
+    let hung = rig.expect("recover", 11)?;
+    rig.says(&hung.err, "E-HUNG")?;
+    let status = rig.expect("status", 0)?;
+    rig.says(&status.out, "a write hangs in the kernel")?;
+    for word in ["take", "return"] {
+        let refused = rig.expect(&format!("{word} {address}"), 12)?;
+        rig.says(&refused.err, "E-VFIO-IN-USE")?;
+    }
+    drop(device);
+    rig.settles("closed, the write ends", || {
+        Ok(rig.kireji("status")?.out.contains("left behind by process"))
+    })?;
+    rig.expect("recover", 0)?;
+    rig.same("its binding", rig.binding(address)?, before)
+}
+
 /// How often the tool is killed, at a random moment of a command.
 const KILLS: u32 = 100;
 
