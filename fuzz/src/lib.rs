@@ -6,6 +6,7 @@
 //! the test of this crate.
 
 mod disks;
+mod firmware_tables;
 mod host_files;
 mod machines;
 mod pci_bytes;
@@ -15,6 +16,7 @@ mod streams;
 use std::path::{Path, PathBuf};
 
 pub use disks::{disk, haiku_image};
+pub use firmware_tables::{dmar, ivrs};
 pub use host_files::{journal, modules, pci_ids};
 pub use machines::{capabilities, diagnosis, rig};
 pub use pci_bytes::{address, config_space, option_rom};
@@ -35,7 +37,9 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("config_space", config_space),
     ("diagnosis", diagnosis),
     ("disk", disk),
+    ("dmar", dmar),
     ("haiku_image", haiku_image),
+    ("ivrs", ivrs),
     ("journal", journal),
     ("modules", modules),
     ("option_rom", option_rom),

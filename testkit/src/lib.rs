@@ -1,6 +1,7 @@
 //! What the tests of several crates share: hosts that exist only as files, a kernel over them, and
 //! what is tried inside a rig.
 
+pub mod acpi;
 pub mod fake_kernel;
 pub mod image;
 pub mod rig;

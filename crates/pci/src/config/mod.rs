@@ -1,7 +1,9 @@
 //! A function's configuration space, read from hostile bytes.
 
+mod acs;
 mod capability;
 
+pub use acs::Acs;
 pub use capability::{
     Capabilities, Capability, CapabilityWalk, Express, ExtendedCapability, PortKind, WalkError,
 };

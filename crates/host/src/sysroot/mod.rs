@@ -1,13 +1,19 @@
 //! The files of a host, live or captured, read below one root.
 
+mod manifest;
+
 use std::ffi::OsString;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
+
+use crate::Measured;
+
+pub use manifest::{MANIFEST, Manifest};
 
 /// What one read of a host file may return at most, in bytes. Files of sysfs hold at most a page,
 /// except for binary attributes, which are read with a limit of their own.
@@ -59,6 +65,7 @@ pub struct Sysroot {
     root: PathBuf,
     dir: OwnedFd,
     live: bool,
+    manifest: Manifest,
 }
 
 impl Sysroot {
@@ -70,19 +77,32 @@ impl Sysroot {
         Self::open(Path::new("/"), true)
     }
 
-    /// Opens a captured host: a directory that holds `sys`, `proc`, `etc` and so on.
+    /// Opens a captured host: a directory that holds `sys`, `proc`, `etc` and so on, and may hold
+    /// a [`Manifest`].
     ///
     /// # Errors
-    /// `root` is not a directory or cannot be opened.
+    /// `root` is not a directory or cannot be opened, or its manifest is damaged.
     pub fn at(root: &Path) -> Result<Self, ReadError> {
-        Self::open(root, false)
+        let mut sysroot = Self::open(root, false)?;
+        sysroot.manifest = match sysroot.read_limited(MANIFEST, manifest::LIMIT) {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map_err(|error| ReadError { path: root.join(MANIFEST), source: error.into() })?,
+            Err(error) if error.is_absent() => Manifest::default(),
+            Err(error) => return Err(error),
+        };
+        Ok(sysroot)
+    }
+
+    /// What the captured host says beside its files; of the running one, nothing.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
     }
 
     fn open(root: &Path, live: bool) -> Result<Self, ReadError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = rustix::fs::openat(CWD, root, flags, Mode::empty())
             .map_err(|errno| ReadError { path: root.to_owned(), source: errno.into() })?;
-        Ok(Self { root: root.to_owned(), dir, live })
+        Ok(Self { root: root.to_owned(), dir, live, manifest: Manifest::default() })
     }
 
     /// Whether this is the running host rather than a capture.
@@ -96,6 +116,12 @@ impl Sysroot {
     }
 
     fn open_at(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, ReadError> {
+        if !self.manifest.unreadable.is_empty()
+            && !flags.contains(OFlags::PATH)
+            && path.to_str().is_some_and(|path| self.manifest.unreadable.contains(path))
+        {
+            return Err(error(path, Errno::ACCESS));
+        }
         let below = relative(path);
         let below = if below.as_os_str().is_empty() { Path::new(".") } else { below };
         let flags = flags | OFlags::CLOEXEC;
@@ -265,6 +291,32 @@ impl Sysroot {
         }
     }
 
+    /// Whether this process may read and write a device node, or who captured the host might.
+    ///
+    /// Nothing is opened: opening a node of VFIO would take the group. The kernel asks the device
+    /// rules of the control group, and access control lists, here too (fs/namei.c,
+    /// inode_permission).
+    ///
+    /// # Errors
+    /// There is no such node.
+    pub fn may_use(&self, path: impl AsRef<Path>) -> Result<Measured<bool>, ReadError> {
+        let path = path.as_ref();
+        if !self.live {
+            let told = path.to_str().and_then(|path| self.manifest.nodes.get(path));
+            if let Some(may) = told {
+                return Ok(Measured::Known(*may));
+            }
+            self.open_at(path, OFlags::PATH)?;
+            return Ok(Measured::unmeasured("the captured host does not tell who may use it"));
+        }
+        let access = Access::READ_OK | Access::WRITE_OK;
+        match rustix::fs::accessat(&self.dir, relative(path), access, AtFlags::EACCESS) {
+            Ok(()) => Ok(Measured::Known(true)),
+            Err(Errno::ACCESS | Errno::PERM) => Ok(Measured::Known(false)),
+            Err(errno) => Err(error(path, errno)),
+        }
+    }
+
     /// Whether a path exists, its last link followed.
     pub fn exists(&self, path: impl AsRef<Path>) -> bool {
         self.open_at(path.as_ref(), OFlags::PATH).is_ok()
@@ -330,6 +382,31 @@ mod tests {
         let null = DeviceNumber { is_block: false, major: 1, minor: 3 };
         assert_eq!(host.device_number("/dev/null").unwrap(), Some(null));
         assert_eq!(host.device_number("/proc/version").unwrap(), None);
+    }
+
+    #[test]
+    fn a_manifest_tells_what_files_cannot() {
+        let dir = tree();
+        let manifest = Manifest {
+            unreadable: ["/sys/devices/a/vendor".to_owned()].into(),
+            nodes: [("/dev/kvm".to_owned(), false)].into(),
+            ..Manifest::default()
+        };
+        std::fs::write(dir.path().join(MANIFEST), serde_json::to_vec(&manifest).unwrap()).unwrap();
+        let host = Sysroot::at(dir.path()).unwrap();
+        assert!(host.text("/sys/devices/a/vendor").unwrap_err().is_denied());
+        assert!(host.exists("/sys/devices/a/vendor"));
+        assert_eq!(host.may_use("/dev/kvm").unwrap(), Measured::Known(false));
+        assert!(host.may_use("/dev/none").unwrap_err().is_absent());
+        std::fs::write(dir.path().join(MANIFEST), "{").unwrap();
+        assert!(Sysroot::at(dir.path()).is_err());
+    }
+
+    #[test]
+    fn the_running_host_is_asked_who_may_use_a_node() {
+        let host = Sysroot::host().unwrap();
+        assert_eq!(host.may_use("/dev/null").unwrap(), Measured::Known(true));
+        assert!(host.may_use("/dev/no-such-node").unwrap_err().is_absent());
     }
 
     #[test]

@@ -1,0 +1,104 @@
+//! What decides for one function.
+
+use ::host::{Measured, Sysroot};
+use serde::Serialize;
+
+use super::why;
+use crate::rom::Rom;
+use crate::{Function, Region, RegionKind};
+
+/// The largest ROM that is read, in bytes (PCI Local Bus 3.0, 6.2.5.2).
+const LARGEST_ROM: u64 = 16 << 20;
+
+/// What decides for one function.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FunctionFacts {
+    /// Its regions.
+    pub regions: Measured<Vec<Region>>,
+    /// How the kernel can reset it, in the order in which it tries.
+    pub reset_methods: Measured<Vec<String>>,
+    /// How deep it sleeps.
+    pub power: Power,
+    /// The kinds of code in its option ROM; `None` where it has none.
+    pub rom: Option<Measured<Vec<String>>>,
+}
+
+/// What is known of a function's power without waking it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Power {
+    /// `D0` to `D3cold`; `None` before Linux 5.11.
+    pub state: Option<String>,
+    /// Run-time power management: `active`, `suspended`, `unsupported`.
+    pub runtime: Option<String>,
+    /// Whether the power may be cut off entirely.
+    pub may_lose_power: Option<bool>,
+}
+
+impl FunctionFacts {
+    /// Reads the facts of a function. Nothing is woken: neither configuration space nor a region
+    /// is read.
+    pub fn read(sysroot: &Sysroot, function: &Function) -> Self {
+        let path = Function::path(function.address);
+        let regions = match Region::read_all(sysroot, function.address) {
+            Ok(regions) => Measured::Known(regions),
+            Err(error) => Measured::unmeasured(why(&error)),
+        };
+        let has_rom = regions
+            .known()
+            .is_some_and(|regions| regions.iter().any(|region| region.kind == RegionKind::Rom));
+        let attribute = |name: &str| {
+            let text = sysroot.optional_text(format!("{path}/{name}")).ok()??;
+            Some(text.chars().filter(|char| !char.is_control()).take(40).collect::<String>())
+        };
+        Self {
+            rom: has_rom.then(|| rom(sysroot, &path)),
+            reset_methods: reset_methods(sysroot, &path),
+            power: Power {
+                state: attribute("power_state"),
+                runtime: attribute("power/runtime_status"),
+                may_lose_power: attribute("d3cold_allowed").map(|text| text == "1"),
+            },
+            regions,
+        }
+    }
+}
+
+/// The kernel hides `reset_method` from a function that it cannot reset
+/// (drivers/pci/pci.c, pci_dev_reset_method_attr_is_visible), and before 5.15 from all.
+fn reset_methods(sysroot: &Sysroot, path: &str) -> Measured<Vec<String>> {
+    match sysroot.optional_text(format!("{path}/reset_method")) {
+        Ok(Some(text)) => {
+            return Measured::Known(text.split_whitespace().map(str::to_owned).collect());
+        }
+        Ok(None) => {}
+        Err(error) => return Measured::unmeasured(why(&error)),
+    }
+    let release = sysroot.optional_text("/proc/sys/kernel/osrelease").ok().flatten();
+    let release = release.unwrap_or_default();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= (5, 15) => {
+            Measured::Known(Vec::new())
+        }
+        _ => Measured::unmeasured("a kernel before 5.15 does not show them"),
+    }
+}
+
+/// The ROM can be read only after it was switched on by a write, which looking does not make
+/// (drivers/pci/pci-sysfs.c, pci_read_rom); a captured host may hold it.
+fn rom(sysroot: &Sysroot, path: &str) -> Measured<Vec<String>> {
+    if sysroot.is_live() {
+        return Measured::unmeasured(
+            "the option ROM can be read only after a write switched it on",
+        );
+    }
+    match sysroot.read_limited(format!("{path}/rom"), LARGEST_ROM) {
+        Ok(bytes) => match Rom::parse(&bytes) {
+            Ok(rom) => {
+                Measured::Known(rom.images.iter().map(|image| image.kind.to_string()).collect())
+            }
+            Err(error) => Measured::unmeasured(format!("{path}/rom: {error}")),
+        },
+        Err(error) => Measured::unmeasured(why(&error)),
+    }
+}
