@@ -8,6 +8,7 @@ mod address;
 mod card;
 mod class;
 pub mod config;
+pub mod doctor;
 pub mod facts;
 mod function;
 mod holders;

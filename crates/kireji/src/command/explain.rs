@@ -19,7 +19,7 @@ pub struct Args {
 pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
     let Some(code) = args.code else {
         let mut table = Table::new(["CODE", "WHAT IT SAYS"]);
-        for code in Code::ALL {
+        for code in Code::ALL.iter().copied() {
             table.row([code.to_string(), code.explanation().title.to_owned()]);
         }
         table.write(context.out, context.width)?;

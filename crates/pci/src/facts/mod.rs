@@ -6,6 +6,7 @@
 mod access;
 pub mod acpi;
 mod device;
+mod devices;
 mod firmware;
 mod groups;
 mod iommu;
@@ -19,6 +20,7 @@ use crate::Host;
 
 pub use access::{Access, DeviceRules, Limit, Node};
 pub use device::{FunctionFacts, Power};
+pub use devices::Devices;
 pub use firmware::{Firmware, Table};
 pub use groups::{Group, ReservedRegion};
 pub use iommu::{Interrupts, Iommu};
