@@ -2,7 +2,9 @@
 //! what is tried inside a rig.
 
 pub mod acpi;
+pub mod corpus;
 pub mod fake_kernel;
 pub mod image;
 pub mod rig;
+pub mod rom_bytes;
 pub mod tree;

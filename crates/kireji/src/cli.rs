@@ -26,6 +26,8 @@ pub struct Cli {
 /// One command.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Say whether this host can give a card away, and if not, why
+    Doctor(command::doctor::Args),
     /// List every PCI function, who has it and what it belongs to
     List(command::list::Args),
     /// Show one card or function

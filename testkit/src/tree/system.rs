@@ -89,6 +89,13 @@ impl Tree {
         });
     }
 
+    /// Lets nothing tell who may use a device node.
+    pub fn forget_node(&self, path: &str) {
+        self.change_manifest(|manifest| {
+            manifest.nodes.remove(path);
+        });
+    }
+
     /// Makes a file one that this user may not read.
     pub fn unreadable(&self, path: &str) {
         self.change_manifest(|manifest| {

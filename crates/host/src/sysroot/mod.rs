@@ -19,6 +19,9 @@ pub use manifest::{MANIFEST, Manifest};
 /// except for binary attributes, which are read with a limit of their own.
 pub const DEFAULT_LIMIT: u64 = 1 << 20;
 
+/// How often a path of a captured host is resolved again while others rename files.
+const RETRIES: usize = 1000;
+
 /// Which device a node stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DeviceNumber {
@@ -128,9 +131,26 @@ impl Sysroot {
         let opened = if self.live {
             rustix::fs::openat(&self.dir, below, flags, Mode::empty())
         } else {
-            rustix::fs::openat2(&self.dir, below, flags, Mode::empty(), ResolveFlags::IN_ROOT)
+            self.open_in_root(below, flags)
         };
         opened.map_err(|errno| error(path, errno))
+    }
+
+    /// Opens a path below the root, which no link may leave.
+    ///
+    /// A rename anywhere in the system while a `..` is resolved makes the kernel doubt that it
+    /// stayed inside; it says so and leaves it to the caller to ask again (openat2(2), EAGAIN).
+    fn open_in_root(&self, below: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        let open =
+            || rustix::fs::openat2(&self.dir, below, flags, Mode::empty(), ResolveFlags::IN_ROOT);
+        let mut opened = open();
+        for _ in 0..RETRIES {
+            match opened {
+                Err(Errno::AGAIN) => opened = open(),
+                _ => break,
+            }
+        }
+        opened
     }
 
     /// Reads a file of at most one mebibyte.

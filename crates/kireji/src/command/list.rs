@@ -77,7 +77,7 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
 }
 
 /// An address as people write it: without the domain where all have the first.
-fn shown(address: Address, short: bool) -> String {
+pub(super) fn shown(address: Address, short: bool) -> String {
     let text = address.to_string();
     match text.strip_prefix("0000:") {
         Some(rest) if short => rest.to_owned(),

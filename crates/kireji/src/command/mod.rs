@@ -1,6 +1,7 @@
 //! The commands, one module each.
 
 pub mod bind;
+pub mod doctor;
 pub mod explain;
 pub mod generate;
 pub mod give_back;
@@ -28,6 +29,7 @@ use crate::{Code, CommandError, Context, Exit};
 /// Whatever the command could not do.
 pub fn run(cli: Cli, context: &mut Context<'_>) -> Result<Code, CommandError> {
     let exit = match cli.command {
+        Command::Doctor(args) => doctor::run(&args, context)?,
         Command::List(args) => list::run(&args, context)?,
         Command::Show(args) => show::run(&args, context)?,
         Command::Take(args) => take::run(&args, context)?,

@@ -211,22 +211,38 @@ fn losses(case: &CardCase) -> Vec<Finding> {
             finding.of(refusal.function).remedy(refusal.code.explanation().remedy)
         })
         .collect();
-    let unmeasured = findings.iter().any(|finding| finding.code == Code::Unmeasured);
+    // What is unmeasured of a function may be anything that its class can be lost for.
+    let unmeasured = |codes: &[Code]| {
+        let open = findings.iter().filter(|finding| finding.code == Code::Unmeasured);
+        let mut classes =
+            open.filter_map(|finding| Some(case.host.function(finding.function?)?.class));
+        classes.any(|class| match codes {
+            codes if codes == STORAGE => class.is_storage() || class.is_usb(),
+            codes if codes == NETWORK => class.is_network(),
+            codes if codes == DISPLAY => class.is_display(),
+            _ => class.is_usb(),
+        })
+    };
     let known = [
-        (&STORAGE[..], case.uses.storage.known().is_some(), "no disk of the host is behind it"),
+        (
+            &STORAGE[..],
+            case.uses.storage.known().is_some(),
+            "nothing of the host is on a disk behind it",
+        ),
         (&NETWORK[..], case.uses.network.known().is_some(), "the host's network does not need it"),
         (&DISPLAY[..], case.uses.displays.known().is_some(), "the host's picture does not need it"),
         (&[Code::LastKeyboard][..], case.uses.inputs.known().is_some(), "a keyboard stays"),
         (&[Code::VirtualFunctions][..], true, "it has no virtual functions in use"),
     ];
-    for (codes, is_known, says) in known {
-        for code in codes {
-            let refused = findings.iter().any(|finding| finding.code == *code);
-            if refused || !is_known || unmeasured && codes == STORAGE {
-                continue;
-            }
-            findings.push(Finding::pass(*code, Subject::Loss, says));
-        }
-    }
+    let passes: Vec<_> = known
+        .into_iter()
+        // Of one kind only the worst is refused, so that the others tell nothing.
+        .filter(|(codes, ..)| !findings.iter().any(|finding| codes.contains(&finding.code)))
+        .filter(|(codes, is_known, _)| *is_known && !unmeasured(codes))
+        .flat_map(|(codes, _, says)| {
+            codes.iter().map(move |code| Finding::pass(*code, Subject::Loss, says))
+        })
+        .collect();
+    findings.extend(passes);
     findings
 }

@@ -138,6 +138,18 @@ pub fn readiness<'a>(findings: impl IntoIterator<Item = &'a Finding>) -> Readine
     each.max().unwrap_or(Readiness::Ready)
 }
 
+/// The longest text of a finding, in characters.
+const LONGEST: usize = 400;
+
+/// Makes text fit to print: some of it comes from files of the host.
+fn tidy(text: impl Into<String>) -> String {
+    let text: String = text.into();
+    if text.len() <= LONGEST && !text.chars().any(char::is_control) {
+        return text;
+    }
+    text.chars().filter(|char| !char.is_control()).take(LONGEST).collect()
+}
+
 impl Finding {
     fn new(code: Code, subject: Subject, status: Status, says: impl Into<String>) -> Self {
         Self {
@@ -146,7 +158,7 @@ impl Finding {
             function: None,
             status,
             decides: true,
-            says: says.into(),
+            says: tidy(says),
             evidence: Vec::new(),
             remedy: None,
             settle: None,
@@ -185,21 +197,21 @@ impl Finding {
     /// Adds what was read.
     #[must_use]
     pub fn seen(mut self, file: impl Into<String>, value: impl Into<String>) -> Self {
-        self.evidence.push(Evidence { file: file.into(), value: value.into() });
+        self.evidence.push(Evidence { file: tidy(file), value: tidy(value) });
         self
     }
 
     /// Adds what to do.
     #[must_use]
     pub fn remedy(mut self, text: impl Into<String>) -> Self {
-        self.remedy = Some(text.into());
+        self.remedy = Some(tidy(text));
         self
     }
 
     /// Adds the command that would measure it.
     #[must_use]
     pub fn settle(mut self, command: impl Into<String>) -> Self {
-        self.settle = Some(command.into());
+        self.settle = Some(tidy(command));
         self
     }
 }

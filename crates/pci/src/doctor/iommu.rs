@@ -7,7 +7,7 @@ use ::host::Measured;
 
 use super::{Finding, Subject};
 use crate::Host;
-use crate::facts::{Facts, Processor};
+use crate::facts::{Facts, Processor, Table};
 use crate::refusal::Code;
 
 const TABLES: &str = "/sys/firmware/acpi/tables";
@@ -85,8 +85,22 @@ fn described(facts: &Facts, maker: Maker) -> Vec<Finding> {
             .remedy(switch(Some(maker)));
         return vec![hardware, firmware];
     }
-    let firmware = Finding::pass(Code::IommuFirmware, Subject::Iommu, "the firmware has it on")
-        .seen(&table, "present");
+    let damage = match (&facts.firmware.dmar, &facts.firmware.ivrs) {
+        (Table::Damaged(error), _) if maker == Maker::Intel => Some(error),
+        (_, Table::Damaged(error)) if maker == Maker::Amd => Some(error),
+        _ => None,
+    };
+    let firmware = match damage {
+        Some(error) => Finding::unmeasured(
+            Code::IommuFirmware,
+            Subject::Iommu,
+            format!("the firmware's table {} cannot be understood: {error}", maker.table()),
+        )
+        .seen(&table, "damaged")
+        .remedy("update the firmware"),
+        None => Finding::pass(Code::IommuFirmware, Subject::Iommu, "the firmware has it on")
+            .seen(&table, "present"),
+    };
     vec![hardware, firmware, kernel(facts, maker)]
 }
 

@@ -24,6 +24,8 @@ const VTD_DISABLE: u32 = 1 << 23;
 pub enum Table<T> {
     /// There is none.
     Absent,
+    /// It is there, and cannot be understood.
+    Damaged(TableError),
     /// It is there; its content, if it could be read.
     Present(Measured<T>),
 }
@@ -31,14 +33,14 @@ pub enum Table<T> {
 impl<T> Table<T> {
     /// Whether there is such a table.
     pub fn is_present(&self) -> bool {
-        matches!(self, Self::Present(_))
+        !matches!(self, Self::Absent)
     }
 
     /// Returns the content, if there is a table and it could be read.
     pub fn content(&self) -> Option<&T> {
         match self {
             Self::Present(content) => content.known(),
-            Self::Absent => None,
+            Self::Absent | Self::Damaged(_) => None,
         }
     }
 }
@@ -85,13 +87,13 @@ fn table<T>(
     if !names.known().is_some_and(|names| names.iter().any(|listed| listed == name)) {
         return Table::Absent;
     }
-    Table::Present(match sysroot.read(format!("{TABLES}/{name}")) {
+    match sysroot.read(format!("{TABLES}/{name}")) {
         Ok(bytes) => match parse(&bytes) {
-            Ok(table) => Measured::Known(table),
-            Err(error) => Measured::unmeasured(format!("{TABLES}/{name}: {error}")),
+            Ok(table) => Table::Present(Measured::Known(table)),
+            Err(error) => Table::Damaged(error),
         },
-        Err(error) => Measured::unmeasured(why(&error)),
-    })
+        Err(error) => Table::Present(Measured::unmeasured(why(&error))),
+    }
 }
 
 fn vtd_fused_off(sysroot: &Sysroot, host: &Host) -> Measured<bool> {

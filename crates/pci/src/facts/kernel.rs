@@ -122,7 +122,12 @@ impl Kernel {
 }
 
 pub(super) fn read(sysroot: &Sysroot) -> Kernel {
-    let release = text(sysroot, "/proc/sys/kernel/osrelease");
+    let release = match text(sysroot, "/proc/sys/kernel/osrelease") {
+        Measured::Known(release) if !is_release(&release) => {
+            Measured::unmeasured("/proc/sys/kernel/osrelease holds no release of a kernel")
+        }
+        release => release,
+    };
     let running = release.known().map(String::as_str);
     let config = match running {
         Some(running) => running_config(sysroot, running),
@@ -130,15 +135,36 @@ pub(super) fn read(sysroot: &Sysroot) -> Kernel {
     };
     Kernel {
         command_line: text(sysroot, "/proc/cmdline").map(|line| words(&line)),
-        lockdown: optional(sysroot, "/sys/kernel/security/lockdown").map(|text| {
-            let text = text?;
-            Some(text.split_once('[')?.1.split_once(']')?.0.to_owned())
-        }),
+        lockdown: lockdown(sysroot),
         loads_modules: optional(sysroot, "/proc/sys/kernel/modules_disabled")
             .map(|text| text.as_deref() == Some("0")),
         releases: releases(sysroot, running, &config),
         config,
         release,
+    }
+}
+
+/// Whether text is fit to be part of a path: a release as distributions name them.
+fn is_release(text: &str) -> bool {
+    let fine = |char: char| char.is_ascii_alphanumeric() || "._-+~".contains(char);
+    text.starts_with(|char: char| char.is_ascii_digit())
+        && text.len() < 65
+        && text.chars().all(fine)
+}
+
+/// The mode in force stands in brackets (security/lockdown/lockdown.c, lockdown_read).
+fn lockdown(sysroot: &Sysroot) -> Measured<Option<String>> {
+    const PATH: &str = "/sys/kernel/security/lockdown";
+    const MODES: [&str; 3] = ["none", "integrity", "confidentiality"];
+    match optional(sysroot, PATH) {
+        Measured::Known(Some(text)) => {
+            let mode = text.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
+            match mode.and_then(|(mode, _)| MODES.into_iter().find(|known| *known == mode)) {
+                Some(mode) => Measured::Known(Some(mode.to_owned())),
+                None => Measured::unmeasured(format!("{PATH} holds no mode")),
+            }
+        }
+        other => other,
     }
 }
 

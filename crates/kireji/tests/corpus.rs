@@ -1,0 +1,104 @@
+//! Every command that only looks, on every synthetic host, as a matrix of golden files.
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::sync::LazyLock;
+
+use common::{Ended, kireji};
+use pci::refusal::Code;
+use serde_json::Value;
+use testkit::corpus::{ALL, Sample};
+use testkit::fake_kernel::FakeKernel;
+
+/// What one command said of one host, in words and as a document.
+struct Said {
+    sample: &'static Sample,
+    args: Vec<&'static str>,
+    words: Ended,
+    document: Ended,
+}
+
+/// All that is said of all hosts. Making a host takes longer than looking at it.
+static ALL_SAID: LazyLock<Vec<Said>> = LazyLock::new(|| {
+    let mut said = Vec::new();
+    for sample in ALL {
+        let kernel = FakeKernel::new(sample.tree());
+        for args in commands(sample) {
+            let words = kireji(&kernel, &args);
+            let document = kireji(&kernel, &[&args[..], &["--json"]].concat());
+            said.push(Said { sample, args, words, document });
+        }
+    }
+    said
+});
+
+fn commands(sample: &Sample) -> Vec<Vec<&'static str>> {
+    let mut commands = vec![vec!["list"], vec!["doctor"], vec!["status"]];
+    if let Some(card) = sample.card {
+        commands.push(vec!["show", card]);
+        commands.push(vec!["doctor", card]);
+    }
+    commands
+}
+
+#[test]
+fn every_host_is_told_the_same_every_time() {
+    for of_host in ALL_SAID.chunk_by(|one, next| one.sample.name == next.sample.name) {
+        let sample = of_host[0].sample;
+        let mut text = format!("{}\n", sample.source);
+        for Said { args, words, .. } in of_host {
+            let line = args.join(" ");
+            write!(text, "\n$ kireji {line} → {:?}\n{}{}", words.exit, words.out, words.err)
+                .expect("a string");
+        }
+        insta::assert_snapshot!(sample.name, text);
+    }
+}
+
+#[test]
+fn the_documents_say_what_the_words_say() {
+    for Said { sample, args, words, document } in ALL_SAID.iter() {
+        assert_eq!(document.exit, words.exit, "{} {args:?}", sample.name);
+        if words.err.contains("error:") {
+            continue;
+        }
+        let value: Value = serde_json::from_str(&document.out)
+            .unwrap_or_else(|error| panic!("{} {args:?}: {error}", sample.name));
+        assert_eq!(value["schema"], 1);
+    }
+}
+
+#[test]
+fn no_control_character_of_a_host_reaches_the_terminal() {
+    for Said { sample, args, words, .. } in ALL_SAID.iter() {
+        let odd = |text: &str| text.chars().any(|char| char.is_control() && char != '\n');
+        assert!(!odd(&words.out) && !odd(&words.err), "{} {args:?}\n{:?}", sample.name, words.out);
+    }
+}
+
+/// What refuses has near misses of its own beside its code; what is diagnosed is seen here in each
+/// of its states.
+#[test]
+fn every_finding_passes_fails_and_is_unmeasured_somewhere() {
+    let mut seen: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for Said { document, .. } in ALL_SAID.iter().filter(|said| said.args[0] == "doctor") {
+        let Ok(document) = serde_json::from_str::<Value>(&document.out) else { continue };
+        for finding in document["findings"].as_array().into_iter().flatten() {
+            let text = |key: &str| finding[key].as_str().unwrap_or_default().to_owned();
+            seen.entry(text("code")).or_default().insert(text("status"));
+        }
+    }
+    // Captured hosts have no QEMU to ask.
+    let of_qemu = [Code::Qemu, Code::QemuDevices];
+    let diagnosed = Code::ALL.iter().filter(|code| !code.is_refusal() && !of_qemu.contains(code));
+    let wanted = ["fail", "pass", "unmeasured"];
+    let mut missing = Vec::new();
+    for code in diagnosed {
+        let states = seen.get(code.as_str()).cloned().unwrap_or_default();
+        let lacks = wanted.iter().filter(|state| !states.contains(**state));
+        missing.extend(lacks.map(|state| format!("{code} {state}")));
+    }
+    assert!(missing.is_empty(), "no host has {missing:#?}");
+}
