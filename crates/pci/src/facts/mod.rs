@@ -19,7 +19,7 @@ use serde::Serialize;
 use crate::Host;
 
 pub use access::{Access, DeviceRules, Limit, Node};
-pub use device::{FunctionFacts, Power};
+pub use device::{FunctionFacts, LinkFacts, Power, SrIovRole};
 pub use devices::Devices;
 pub use firmware::{Firmware, Table};
 pub use groups::{Group, ReservedRegion};
