@@ -107,3 +107,41 @@ fn status_of_a_host_with_nothing_held() {
     let json = kireji(&desktop(), &["status", "--json"]);
     assert_eq!(json.out, "{\n  \"schema\": 1,\n  \"leases\": []\n}\n");
 }
+
+#[test]
+fn list_is_narrowed_by_what_is_asked_for() {
+    let kernel = desktop();
+    for (args, addresses) in [
+        (&["--class", "03"][..], &["29:00.0"][..]),
+        (&["--class", "ethernet"], &["00:19.0"]),
+        (&["--class", "0403"], &["29:00.1"]),
+        (&["--driver", "none"], &["00:00.0"]),
+        (&["--driver", "radeon"], &["29:00.0"]),
+        (&["--group", "3"], &["29:00.0", "29:00.1"]),
+        (&["--group", "none"], &[]),
+        (&["--vendor", "1002", "--driver", "snd_hda_intel"], &["29:00.1"]),
+        (&["--vendor", "INTEL"], &["00:00.0", "00:19.0"]),
+    ] {
+        let ended = kireji(&kernel, &[&["list"], args].concat());
+        assert_eq!(ended.exit, Exit::Done);
+        let listed: Vec<_> =
+            ended.out.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
+        assert_eq!(listed, addresses, "{args:?}");
+    }
+}
+
+#[test]
+fn the_topology_is_a_picture_too() {
+    let kernel = desktop();
+    let file = kernel.tree.locate("/tree.svg");
+    let ended = kireji(&kernel, &["list", "--svg", file.to_str().expect("UTF-8")]);
+    assert_eq!(ended.exit, Exit::Done);
+    let picture = std::fs::read_to_string(&file).expect("the picture");
+    assert!(picture.starts_with("<svg ") && picture.ends_with("</svg>\n"));
+    assert_eq!(picture.matches("<rect x=").count(), 5, "a badge for each function");
+    assert_eq!(picture.matches("<path ").count(), 2, "a line for each function below a bridge");
+    assert!(picture.contains("29:00.0 VGA compatible controller"));
+    for unsafe_part in ["<script", "href", "<image"] {
+        assert!(!picture.contains(unsafe_part));
+    }
+}

@@ -88,6 +88,7 @@ pub(super) fn nic(address: &str) -> Function {
         .class(0x02_0000)
         .bar(0, 0xfe40_0000, 0x2_0000, Bar::Memory32)
         .bar(2, 0xe000, 0x20, Bar::Io)
+        .express()
         .attribute("reset_method", "flr bus\n")
 }
 
@@ -98,6 +99,7 @@ pub(super) fn nvme(address: &str) -> Function {
         .class(0x01_0802)
         .driver("nvme")
         .bar(0, 0xfe60_0000, 0x4000, Bar::Memory64)
+        .express()
         .attribute("reset_method", "flr bus\n")
 }
 
@@ -109,6 +111,7 @@ pub(super) fn display(address: &str) -> Function {
         .bar(0, 0xe000_0000, 0x1000_0000, Bar::Memory64)
         .bar(2, 0xfea0_0000, 0x2_0000, Bar::Memory32)
         .bar(4, 0xe000, 0x100, Bar::Io)
+        .express()
         .attribute("boot_vga", "0\n")
         .attribute("reset_method", "pm bus\n")
 }

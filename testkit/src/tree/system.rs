@@ -32,6 +32,13 @@ impl Tree {
         };
         self.write(&format!("/lib/modules/{release}/modules.dep"), line);
         self.write(&format!("/lib/modules/{release}/modules.builtin"), "");
+        // A few lines of what depmod writes for drivers/net, drivers/nvme and drivers/gpu.
+        self.write(
+            &format!("/lib/modules/{release}/modules.alias"),
+            "alias pci:v00008086d000010D3sv*sd*bc*sc*i* e1000e\n\
+             alias pci:v*d*sv*sd*bc01sc08i02* nvme\n\
+             alias pci:v00001002d000068C8sv*sd*bc*sc*i* radeon\n",
+        );
     }
 
     /// Adds the directory of firmware tables, with a table in it if one is named.

@@ -70,7 +70,8 @@ fn in_words(detail: &Detail) -> String {
         }
         Detail::Msi(msi) => {
             let bits = if msi.is_64_bit { 64 } else { 32 };
-            format!("{}, {} vectors, {bits}-bit", on(msi.enabled), msi.vectors)
+            let plural = if msi.vectors == 1 { "" } else { "s" };
+            format!("{}, {} vector{plural}, {bits}-bit", on(msi.enabled), msi.vectors)
         }
         Detail::MsiX(msi) => format!(
             "{}, {} vectors, table in BAR {} at {:#x}, pending bits in BAR {} at {:#x}",
