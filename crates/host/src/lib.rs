@@ -28,4 +28,6 @@ pub use journal::Journal;
 pub use measured::Measured;
 pub use owner::Owner;
 pub use runner::{Finished, Program, RunError, Runner, SystemRunner};
-pub use sysroot::{DeviceNumber, MANIFEST, Manifest, ReadError, Sysroot};
+pub use sysroot::{
+    ArchiveError, DeviceNumber, MANIFEST, Manifest, ReadError, Record, Sysroot, pack,
+};

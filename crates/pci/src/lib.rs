@@ -18,6 +18,7 @@ mod names;
 pub mod refusal;
 mod region;
 pub mod rom;
+pub mod scrub;
 pub mod uses;
 
 pub use address::{Address, Named, ParseAddressError};
@@ -27,5 +28,5 @@ pub use function::{DEVICES, Function, Ids};
 pub use holders::{Holder, Holders};
 pub use host::Host;
 pub use losses::losses;
-pub use names::{FunctionNames, Names, Source};
+pub use names::{DATABASES, FunctionNames, Names, Source};
 pub use region::{Region, RegionKind};

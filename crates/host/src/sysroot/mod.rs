@@ -1,19 +1,24 @@
 //! The files of a host, live or captured, read below one root.
 
+mod archive;
 mod manifest;
+mod record;
 
 use std::ffi::OsString;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::Measured;
 
+pub use archive::{ArchiveError, pack};
 pub use manifest::{MANIFEST, Manifest};
+pub use record::Record;
 
 /// What one read of a host file may return at most, in bytes. Files of sysfs hold at most a page,
 /// except for binary attributes, which are read with a limit of their own.
@@ -69,6 +74,9 @@ pub struct Sysroot {
     dir: OwnedFd,
     live: bool,
     manifest: Manifest,
+    /// Where an archive was unpacked to; removed with this.
+    unpacked: Option<tempfile::TempDir>,
+    record: Option<Mutex<Record>>,
 }
 
 impl Sysroot {
@@ -96,6 +104,49 @@ impl Sysroot {
         Ok(sysroot)
     }
 
+    /// Opens a captured host that is one file, as `kireji snapshot` writes it.
+    ///
+    /// # Errors
+    /// It cannot be unpacked, or is not what it should be.
+    pub fn unpack(packed: impl Read) -> Result<Self, ArchiveError> {
+        // Nobody else can enter it (mkdtemp(3)).
+        let directory = tempfile::tempdir()?;
+        archive::unpack(packed, directory.path())?;
+        let mut sysroot = Self::at(directory.path()).map_err(|error| error.source)?;
+        sysroot.unpacked = Some(directory);
+        Ok(sysroot)
+    }
+
+    /// Records from now on what is read.
+    pub fn record(&mut self) {
+        self.record = Some(Mutex::default());
+    }
+
+    /// Opens the same host once more, to record what is read of it.
+    ///
+    /// # Errors
+    /// The root directory cannot be opened.
+    pub fn recording(&self) -> Result<Self, ReadError> {
+        let mut again = Self::open(&self.root, self.live)?;
+        again.manifest = self.manifest.clone();
+        again.record();
+        Ok(again)
+    }
+
+    /// Returns what was read since [`Sysroot::record`].
+    pub fn recorded(&self) -> Record {
+        let record = self.record.as_ref();
+        record.map_or_else(Record::default, |record| {
+            record.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        })
+    }
+
+    fn note(&self, what: impl FnOnce(&mut Record)) {
+        if let Some(record) = &self.record {
+            what(&mut record.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
     /// What the captured host says beside its files; of the running one, nothing.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
@@ -105,7 +156,14 @@ impl Sysroot {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = rustix::fs::openat(CWD, root, flags, Mode::empty())
             .map_err(|errno| ReadError { path: root.to_owned(), source: errno.into() })?;
-        Ok(Self { root: root.to_owned(), dir, live, manifest: Manifest::default() })
+        Ok(Self {
+            root: root.to_owned(),
+            dir,
+            live,
+            manifest: Manifest::default(),
+            unpacked: None,
+            record: None,
+        })
     }
 
     /// Whether this is the running host rather than a capture.
@@ -167,6 +225,12 @@ impl Sysroot {
     /// The file is absent, may not be read, is not a regular file, or is larger.
     pub fn read_limited(&self, path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>, ReadError> {
         let path = path.as_ref();
+        let result = self.read_whole(path, limit);
+        self.note(|record| record.read(self, path, &result));
+        result
+    }
+
+    fn read_whole(&self, path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
         // NONBLOCK: a fifo in a hostile capture must not stop us.
         let fd = self.open_at(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
         let mut bytes = Vec::new();
@@ -194,6 +258,8 @@ impl Sysroot {
         length: usize,
     ) -> Result<Vec<u8>, ReadError> {
         let path = path.as_ref();
+        // What is on disks is not captured.
+        self.note(|record| record.unreadable(self, path));
         let fd = self.open_at(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
         let mut bytes = vec![0; length];
         let mut read = 0;
@@ -217,6 +283,7 @@ impl Sysroot {
     /// The path is absent or may not be looked at.
     pub fn device_number(&self, path: impl AsRef<Path>) -> Result<Option<DeviceNumber>, ReadError> {
         let path = path.as_ref();
+        self.note(|record| record.exists(self, path));
         let fd = self.open_at(path, OFlags::PATH)?;
         let stat = rustix::fs::fstat(fd).map_err(|errno| error(path, errno))?;
         let is_block = match FileType::from_raw_mode(stat.st_mode) {
@@ -256,6 +323,11 @@ impl Sysroot {
     /// The path is absent or is not a symbolic link.
     pub fn link(&self, path: impl AsRef<Path>) -> Result<PathBuf, ReadError> {
         let path = path.as_ref();
+        self.note(|record| record.link(self, path));
+        self.read_link(path)
+    }
+
+    fn read_link(&self, path: &Path) -> Result<PathBuf, ReadError> {
         let target = if self.live {
             rustix::fs::readlinkat(&self.dir, relative(path), Vec::new())
         } else {
@@ -286,7 +358,13 @@ impl Sysroot {
     /// The directory is absent or may not be read.
     pub fn names(&self, path: impl AsRef<Path>) -> Result<Vec<String>, ReadError> {
         let path = path.as_ref();
-        let fd = self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let fd = match self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY) {
+            Err(error) if !error.is_absent() => {
+                self.note(|record| record.unreadable(self, path));
+                return Err(error);
+            }
+            other => other?,
+        };
         let entries = rustix::fs::Dir::new(fd).map_err(|errno| error(path, errno))?;
         let mut names = Vec::new();
         for entry in entries {
@@ -297,6 +375,7 @@ impl Sysroot {
             }
         }
         names.sort_unstable();
+        self.note(|record| record.names(self, path, &names));
         Ok(names)
     }
 
@@ -321,6 +400,16 @@ impl Sysroot {
     /// There is no such node.
     pub fn may_use(&self, path: impl AsRef<Path>) -> Result<Measured<bool>, ReadError> {
         let path = path.as_ref();
+        let result = self.ask_use(path);
+        match &result {
+            Ok(Measured::Known(may)) => self.note(|record| record.node(self, path, *may)),
+            Ok(Measured::Unmeasured { .. }) => self.note(|record| record.exists(self, path)),
+            Err(_) => {}
+        }
+        result
+    }
+
+    fn ask_use(&self, path: &Path) -> Result<Measured<bool>, ReadError> {
         if !self.live {
             let told = path.to_str().and_then(|path| self.manifest.nodes.get(path));
             if let Some(may) = told {
@@ -339,7 +428,11 @@ impl Sysroot {
 
     /// Whether a path exists, its last link followed.
     pub fn exists(&self, path: impl AsRef<Path>) -> bool {
-        self.open_at(path.as_ref(), OFlags::PATH).is_ok()
+        let exists = self.open_at(path.as_ref(), OFlags::PATH).is_ok();
+        if exists {
+            self.note(|record| record.exists(self, path.as_ref()));
+        }
+        exists
     }
 }
 
@@ -352,89 +445,4 @@ fn error(path: &Path, errno: Errno) -> ReadError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::symlink;
-
-    fn tree() -> tempfile::TempDir {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir_all(dir.path().join("sys/devices/a")).unwrap();
-        std::fs::write(dir.path().join("sys/devices/a/vendor"), "0x8086\n").unwrap();
-        symlink("../../../bus/drivers/e1000e", dir.path().join("sys/devices/a/driver")).unwrap();
-        symlink("/sys/devices/a", dir.path().join("abs")).unwrap();
-        symlink("/etc/hostname", dir.path().join("out")).unwrap();
-        dir
-    }
-
-    #[test]
-    fn reads_text_links_and_names() {
-        let dir = tree();
-        let host = Sysroot::at(dir.path()).unwrap();
-        assert_eq!(host.text("/sys/devices/a/vendor").unwrap(), "0x8086");
-        assert_eq!(host.link_name("/sys/devices/a/driver").unwrap().unwrap(), "e1000e");
-        assert_eq!(host.link_name("/sys/devices/a/none").unwrap(), None);
-        assert_eq!(host.names("/sys/devices/a").unwrap(), ["driver", "vendor"]);
-        assert!(host.names("/nothing").unwrap_err().is_absent());
-    }
-
-    #[test]
-    fn links_stay_inside_a_capture() {
-        let dir = tree();
-        let host = Sysroot::at(dir.path()).unwrap();
-        assert_eq!(host.text("/abs/vendor").unwrap(), "0x8086");
-        assert!(host.read("/out").unwrap_err().is_absent());
-        assert!(host.read("/../../../../../../etc/hostname").unwrap_err().is_absent());
-    }
-
-    #[test]
-    fn reads_within_a_file_up_to_its_end() {
-        let dir = tree();
-        let host = Sysroot::at(dir.path()).unwrap();
-        assert_eq!(host.read_at("/sys/devices/a/vendor", 2, 3).unwrap(), b"808");
-        assert_eq!(host.read_at("/sys/devices/a/vendor", 5, 100).unwrap(), b"6\n");
-        assert_eq!(host.read_at("/sys/devices/a/vendor", 1 << 40, 1).unwrap(), b"");
-    }
-
-    #[test]
-    fn tells_devices_by_their_number() {
-        let host = Sysroot::host().unwrap();
-        // Documentation/admin-guide/devices.txt of the kernel.
-        let null = DeviceNumber { is_block: false, major: 1, minor: 3 };
-        assert_eq!(host.device_number("/dev/null").unwrap(), Some(null));
-        assert_eq!(host.device_number("/proc/version").unwrap(), None);
-    }
-
-    #[test]
-    fn a_manifest_tells_what_files_cannot() {
-        let dir = tree();
-        let manifest = Manifest {
-            unreadable: ["/sys/devices/a/vendor".to_owned()].into(),
-            nodes: [("/dev/kvm".to_owned(), false)].into(),
-            ..Manifest::default()
-        };
-        std::fs::write(dir.path().join(MANIFEST), serde_json::to_vec(&manifest).unwrap()).unwrap();
-        let host = Sysroot::at(dir.path()).unwrap();
-        assert!(host.text("/sys/devices/a/vendor").unwrap_err().is_denied());
-        assert!(host.exists("/sys/devices/a/vendor"));
-        assert_eq!(host.may_use("/dev/kvm").unwrap(), Measured::Known(false));
-        assert!(host.may_use("/dev/none").unwrap_err().is_absent());
-        std::fs::write(dir.path().join(MANIFEST), "{").unwrap();
-        assert!(Sysroot::at(dir.path()).is_err());
-    }
-
-    #[test]
-    fn the_running_host_is_asked_who_may_use_a_node() {
-        let host = Sysroot::host().unwrap();
-        assert_eq!(host.may_use("/dev/null").unwrap(), Measured::Known(true));
-        assert!(host.may_use("/dev/no-such-node").unwrap_err().is_absent());
-    }
-
-    #[test]
-    fn a_file_larger_than_its_limit_is_an_error() {
-        let dir = tree();
-        let host = Sysroot::at(dir.path()).unwrap();
-        assert_eq!(host.read_limited("/sys/devices/a/vendor", 7).unwrap().len(), 7);
-        let error = host.read_limited("/sys/devices/a/vendor", 6).unwrap_err();
-        assert_eq!(error.source.kind(), io::ErrorKind::FileTooLarge);
-    }
-}
+mod tests;

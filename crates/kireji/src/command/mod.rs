@@ -16,6 +16,7 @@ pub mod run;
 pub mod runs;
 pub mod selftest;
 pub mod show;
+pub mod snapshot;
 pub mod status;
 pub mod take;
 mod target;
@@ -36,6 +37,7 @@ pub fn run(cli: Cli, context: &mut Context<'_>) -> Result<Code, CommandError> {
         Command::Return(args) => give_back::run(&args, context)?,
         Command::Status(args) => status::run(&args, context)?,
         Command::Selftest(args) => selftest::run(&args, context)?,
+        Command::Snapshot(args) => snapshot::run(&args, context)?,
         Command::Explain(args) => explain::run(&args, context)?,
         Command::Run(args) => run::run(&args, context)?,
         Command::Runs(args) => runs::run(&args, context)?,

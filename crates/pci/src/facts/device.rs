@@ -156,10 +156,9 @@ fn reset_methods(sysroot: &Sysroot, path: &str) -> Measured<Vec<String>> {
 /// The ROM can be read only after it was switched on by a write, which looking does not make
 /// (drivers/pci/pci-sysfs.c, pci_read_rom); a captured host may hold it.
 fn rom(sysroot: &Sysroot, path: &str) -> Measured<Vec<String>> {
+    const SHUT: &str = "the option ROM can be read only after a write switched it on";
     if sysroot.is_live() {
-        return Measured::unmeasured(
-            "the option ROM can be read only after a write switched it on",
-        );
+        return Measured::unmeasured(SHUT);
     }
     match sysroot.read_limited(format!("{path}/rom"), LARGEST_ROM) {
         Ok(bytes) => match Rom::parse(&bytes) {
@@ -168,6 +167,7 @@ fn rom(sysroot: &Sysroot, path: &str) -> Measured<Vec<String>> {
             }
             Err(error) => Measured::unmeasured(format!("{path}/rom: {error}")),
         },
+        Err(error) if error.is_absent() => Measured::unmeasured(SHUT),
         Err(error) => Measured::unmeasured(why(&error)),
     }
 }

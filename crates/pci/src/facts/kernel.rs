@@ -88,6 +88,14 @@ impl KernelConfig {
         self.options.get(option).is_some_and(|value| value == "y" || value == "m")
     }
 
+    /// Returns the lines of a configuration that matter here.
+    pub(crate) fn needed(text: &str) -> String {
+        let kept = text
+            .lines()
+            .filter(|line| line.split_once('=').is_some_and(|(key, _)| OPTIONS.contains(&key)));
+        kept.map(|line| format!("{line}\n")).collect()
+    }
+
     fn parse(source: String, bytes: &[u8]) -> Self {
         let text = String::from_utf8_lossy(bytes);
         let options = text

@@ -5,6 +5,7 @@ mod text;
 
 use std::collections::BTreeSet;
 
+use host::Sysroot;
 use pci::doctor::{
     Candidate, CardCase, Finding, Readiness, Status, check_card, check_host, inventory, readiness,
 };
@@ -94,7 +95,7 @@ fn card(
     let selection = refusal::select(host, &[target], args.with_group);
     let functions = || selection.functions.iter().filter_map(|one| host.function(*one));
     let mut devices = Devices::read(context.host, host, functions());
-    add_ports(context, host, &mut devices);
+    add_ports(context.host, host, &mut devices);
     let uses = read_uses(context, host, selection.functions.iter().copied().collect());
     let verdict = refusal::judge(host, &selection, &uses, None, &Options::default());
     let case = CardCase {
@@ -113,7 +114,7 @@ fn card(
 
 fn all(context: &Context<'_>, host: &Host, facts: &Facts, findings: Vec<Finding>) -> Report {
     let mut devices = Devices::read(context.host, host, host.functions());
-    add_ports(context, host, &mut devices);
+    add_ports(context.host, host, &mut devices);
     // No disk is read for a mere list: it takes root, and wakes disks that sleep.
     let uses = read_uses(context, host, BTreeSet::new());
     let cards = inventory(host, facts, &devices, &uses);
@@ -125,7 +126,7 @@ fn all(context: &Context<'_>, host: &Host, facts: &Facts, findings: Vec<Finding>
 }
 
 /// Ports with free slots are no card's way to the root, and yet may be the remedy.
-fn add_ports(context: &Context<'_>, host: &Host, devices: &mut Devices) {
+pub(super) fn add_ports(sysroot: &Sysroot, host: &Host, devices: &mut Devices) {
     let ports = host.functions().filter(|function| function.class.is_pci_bridge());
     for port in ports {
         let has_slot = host
@@ -135,7 +136,7 @@ fn add_ports(context: &Context<'_>, host: &Host, devices: &mut Devices) {
         if has_slot && host.children(Some(port.address)).next().is_none() {
             let way = std::iter::once(port.address).chain(host.above(port.address));
             for bridge in way.collect::<Vec<_>>() {
-                devices.add_bridge(context.host, host, bridge);
+                devices.add_bridge(sysroot, host, bridge);
             }
         }
     }
