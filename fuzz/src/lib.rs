@@ -5,6 +5,7 @@
 //! on any toolchain, the same programs run the inputs that they are given, or the seeds; so does
 //! the test of this crate.
 
+mod answers;
 mod disks;
 mod firmware_tables;
 mod host_files;
@@ -15,12 +16,13 @@ mod streams;
 
 use std::path::{Path, PathBuf};
 
+pub use answers::vfio_answer;
 pub use disks::{disk, haiku_image};
 pub use firmware_tables::{dmar, ivrs};
 pub use host_files::{journal, modules, pci_ids};
 pub use machines::{capabilities, diagnosis, rig};
 pub use pci_bytes::{address, config_space, option_rom};
-pub use streams::{channel, qmp};
+pub use streams::{channel, qmp, serial};
 
 #[cfg(fuzzing)]
 #[doc(hidden)]
@@ -46,6 +48,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("pci_ids", pci_ids),
     ("qmp", qmp),
     ("rig", rig),
+    ("serial", serial),
+    ("vfio_answer", vfio_answer),
 ];
 
 /// Makes the program of a target.

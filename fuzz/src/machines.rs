@@ -52,7 +52,7 @@ pub fn capabilities(data: &[u8]) {
         emulated: vec![emulated("edu"), emulated("e1000e"), emulated("nvme")],
         display: Display::Auto,
         primary_display: false,
-        network: Network::Default,
+        network: Network::Default { forwards: vec![] },
         sound: true,
         inputs: Vec::new(),
         usb: Vec::new(),

@@ -8,14 +8,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::panic::resume_unwind;
+use std::path::Path;
 
-use vfio::take::{SysfsWriter, WriteFailure};
+use vfio::take::{Order, SysfsWriter, Turn, Work, WriteFailure};
 
 use crate::tree::Tree;
 
 const VFIO_PCI: &str = "vfio-pci";
 /// Number of the process that a hanging write leaves behind.
 pub const HUNG_PID: u32 = 4242;
+/// Number of the helper that outlives its process.
+pub const HELPER_PID: u32 = 4343;
 const OVERRIDE: &str = "/driver_override";
 const UNBIND: &str = "/driver/unbind";
 
@@ -28,8 +31,13 @@ pub struct Killed;
 pub enum Kill {
     /// Before the write with this number, from 0.
     Before(usize),
+    /// While its helper is in the kernel, which ends it later: see [`FakeKernel::finish`].
+    Within(usize),
     /// After it.
     After(usize),
+    /// At the point with this number, from 0, that is no write: before and after each change of a
+    /// journal, and before and after each change of a node's owner.
+    At(usize),
 }
 
 /// A kernel that changes a tree.
@@ -42,7 +50,12 @@ pub struct FakeKernel {
     hanging: BTreeSet<String>,
     refused: BTreeMap<String, i32>,
     kill: Cell<Option<Kill>>,
+    /// How many points that are no writes were passed.
+    passed: Cell<usize>,
     writes: RefCell<Vec<(String, String)>>,
+    /// The write of a helper that outlives its process, and its turn.
+    late: RefCell<Option<(Turn, String, String)>>,
+    owners: RefCell<Vec<(String, u32, u32)>>,
 }
 
 impl FakeKernel {
@@ -70,7 +83,7 @@ impl FakeKernel {
         self.natural.entry(address.to_owned()).or_default().push(driver.to_owned());
     }
 
-    /// Lets every unbind of `address` from its driver hang.
+    /// Lets every unbind of `address` from its driver hang, until [`FakeKernel::finish`].
     pub fn hang_on_unbind(&mut self, address: &str) {
         self.hanging.insert(address.to_owned());
     }
@@ -84,11 +97,31 @@ impl FakeKernel {
     pub fn kill(&self, kill: Option<Kill>) {
         self.kill.set(kill);
         self.writes.borrow_mut().clear();
+        self.passed.set(0);
+    }
+
+    /// Ends the write of a helper that hung or outlived its process; false if there is none.
+    pub fn finish(&self) -> bool {
+        let Some((turn, path, value)) = self.late.take() else { return false };
+        // Nobody is left to hear what the kernel says.
+        let _ = self.act(&path, &value);
+        drop(turn);
+        true
+    }
+
+    /// Whether the helper of a process that was killed still writes.
+    pub fn is_late(&self) -> bool {
+        self.late.borrow().is_some()
     }
 
     /// Returns what was written since the last call of [`FakeKernel::kill`], in order.
     pub fn writes(&self) -> Vec<(String, String)> {
         self.writes.borrow().clone()
+    }
+
+    /// Returns who was made the owner of which device node, in order: node, user and group.
+    pub fn owners(&self) -> Vec<(String, u32, u32)> {
+        self.owners.borrow().clone()
     }
 
     /// Returns the driver and the driver override of a function.
@@ -122,7 +155,11 @@ impl FakeKernel {
             if self.driver_of(address).is_none() {
                 return Err(rustix::io::Errno::NOENT.raw_os_error());
             }
+            let was = self.driver_of(address);
             self.tree.unbind(address);
+            if was.as_deref() == Some(VFIO_PCI) {
+                self.show_node(address);
+            }
         } else {
             return Err(rustix::io::Errno::NOENT.raw_os_error());
         }
@@ -149,19 +186,52 @@ impl FakeKernel {
             || self.natural.get(address).is_some_and(|drivers| drivers.contains(&driver));
         if known && accepted && matches {
             self.tree.bind(address, &driver);
+            self.show_node(address);
+        }
+    }
+
+    /// A group has a node while one of its functions is on vfio-pci (drivers/vfio/group.c,
+    /// vfio_create_group and vfio_device_remove_group).
+    fn show_node(&self, address: &str) {
+        let group = self.tree.locate(self.tree.device(address)).join("iommu_group");
+        let Ok(group) = fs::read_link(group) else { return };
+        let group = group.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let node = format!("/dev/vfio/{group}");
+        let members = format!("/sys/kernel/iommu_groups/{group}/devices");
+        let has_one = fs::read_dir(self.tree.locate(&members)).is_ok_and(|members| {
+            members.flatten().any(|member| {
+                self.driver_of(&member.file_name().to_string_lossy()).as_deref() == Some(VFIO_PCI)
+            })
+        });
+        if !has_one {
+            self.tree.remove(&node);
+        } else if !self.tree.locate(&node).exists() {
+            self.tree.write(&node, "");
         }
     }
 }
 
 impl SysfsWriter for FakeKernel {
-    fn write(&self, path: &str, value: &str) -> Result<(), WriteFailure> {
+    fn write(&self, order: &Order<'_>) -> Result<(), WriteFailure> {
+        let Order { path, value, lock } = *order;
         let number = self.writes.borrow().len();
         if self.kill.get() == Some(Kill::Before(number)) {
             resume_unwind(Box::new(Killed));
         }
         self.writes.borrow_mut().push((path.to_owned(), value.trim_end().to_owned()));
         let (path, value) = (path.to_owned(), value.to_owned());
+        let begin = |pid| {
+            let work = Work { pid, path: path.clone(), value: value.clone() };
+            let turn = Turn::take(lock.expect("a write of a lease"), &work);
+            let turn = turn.expect("nobody else has the turn");
+            self.late.replace(Some((turn, path.clone(), value.clone())));
+        };
+        if self.kill.get() == Some(Kill::Within(number)) {
+            begin(HELPER_PID);
+            resume_unwind(Box::new(Killed));
+        }
         if path.ends_with(UNBIND) && self.hanging.contains(&value) {
+            begin(HUNG_PID);
             return Err(WriteFailure::Hung { path, value, pid: HUNG_PID });
         }
         self.act(&path, &value).map_err(|errno| WriteFailure::Refused {
@@ -172,6 +242,26 @@ impl SysfsWriter for FakeKernel {
         if self.kill.get() == Some(Kill::After(number)) {
             resume_unwind(Box::new(Killed));
         }
+        Ok(())
+    }
+
+    fn passes(&self) {
+        let number = self.passed.replace(self.passed.get() + 1);
+        if self.kill.get() == Some(Kill::At(number)) {
+            resume_unwind(Box::new(Killed));
+        }
+    }
+
+    fn chown(&self, node: &Path, uid: u32, gid: u32) -> io::Result<()> {
+        // Only root may give files away, and a test need not be root.
+        if !node.exists() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let node = node.strip_prefix(self.tree.root()).expect("a node of the tree");
+        let node = format!("/{}", node.display());
+        self.passes();
+        self.owners.borrow_mut().push((node, uid, gid));
+        self.passes();
         Ok(())
     }
 }

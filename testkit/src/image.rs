@@ -9,6 +9,12 @@ pub enum Then {
     PowerOff,
     /// It halts, with interrupts as the firmware left them.
     Halt,
+    /// It resets the machine.
+    Reset,
+    /// It sends back each byte that it receives.
+    Echo,
+    /// It has the BIOS write the second sector of the first disk, and halts.
+    Write,
 }
 
 /// Where the volume begins, and how large the disk is, in sectors of 512 bytes.
@@ -21,22 +27,31 @@ const SECTORS: u32 = 8192;
 /// # Panics
 /// The file cannot be written, or the text is too long for the boot record.
 pub fn write(path: &Path, text: &str, then: Then) {
-    let mut image = vec![0; 512 * SECTORS as usize];
-    let code = code(text, then);
-    assert!(code.len() <= 440, "the text is too long");
-    image[..code.len()].copy_from_slice(&code);
+    let mut image = boot_record(text, then);
+    image.resize(512 * SECTORS as usize, 0);
     // Active, type BFS (src/add-ons/kernel/partitioning_systems/intel/PartitionMap.cpp of Haiku).
     let mut entry = [0x80, 0xff, 0xff, 0xff, 0xeb, 0xff, 0xff, 0xff].to_vec();
     entry.extend(VOLUME.to_le_bytes());
     entry.extend((SECTORS - VOLUME).to_le_bytes());
     image[0x1be..0x1be + entry.len()].copy_from_slice(&entry);
-    image[510..512].copy_from_slice(&[0x55, 0xaa]);
     let at = 512 * VOLUME as usize + 512;
     image[at..at + 512].copy_from_slice(&super_block());
     std::fs::write(path, image).expect("the image can be written");
 }
 
-fn code(text: &str, then: Then) -> Vec<u8> {
+/// Writes a disk with the same code and nothing else.
+///
+/// # Panics
+/// As [`write`].
+pub fn write_bare(path: &Path, text: &str, then: Then) {
+    let mut disk = boot_record(text, then);
+    // SeaBIOS does not start disks of less than a cylinder.
+    disk.resize(1 << 20, 0);
+    std::fs::write(path, disk).expect("the disk can be written");
+}
+
+/// A master boot record whose code writes `text` to COM1 and then does as told.
+fn boot_record(text: &str, then: Then) -> Vec<u8> {
     let mut code = vec![
         0x31, 0xc0, // xor ax, ax
         0x8e, 0xd8, // mov ds, ax
@@ -49,15 +64,32 @@ fn code(text: &str, then: Then) -> Vec<u8> {
         0xee, // out dx, al
         0xeb, 0xf5, // jmp next
     ];
-    if then == Then::PowerOff {
+    let rest: &[u8] = match then {
         // mov dx, PM1a_CNT of q35 as SeaBIOS places it; mov ax, SLP_EN; out dx, ax
-        code.extend([0xba, 0x04, 0x06, 0xb8, 0x00, 0x20, 0xef]);
-    }
+        Then::PowerOff => &[0xba, 0x04, 0x06, 0xb8, 0x00, 0x20, 0xef],
+        Then::Halt => &[],
+        // mov al, 0xfe; out 0x64, al: the keyboard controller pulls the reset line
+        Then::Reset => &[0xb0, 0xfe, 0xe6, 0x64],
+        // mov ax, 0x0301; mov cx, 2; mov dx, 0x0080; mov bx, 0x7c00; int 0x13
+        Then::Write => {
+            &[0xb8, 0x01, 0x03, 0xb9, 0x02, 0x00, 0xba, 0x80, 0x00, 0xbb, 0x00, 0x7c, 0xcd, 0x13]
+        }
+        // wait: mov dx, COM1+5; in al, dx; test al, 1; jz wait; mov dx, COM1; in al, dx;
+        // out dx, al; jmp wait
+        Then::Echo => &[
+            0xba, 0xfd, 0x03, 0xec, 0xa8, 0x01, 0x74, 0xf8, 0xba, 0xf8, 0x03, 0xec, 0xee, 0xeb,
+            0xf1,
+        ],
+    };
+    code.extend(rest);
     code.extend([0xf4, 0xeb, 0xfd]); // halt: hlt; jmp halt
     let text_at = u16::try_from(0x7c00 + code.len()).expect("short code");
     code[6..8].copy_from_slice(&text_at.to_le_bytes());
     code.extend(text.as_bytes());
     code.push(0);
+    assert!(code.len() <= 440, "the text is too long");
+    code.resize(510, 0);
+    code.extend([0x55, 0xaa]);
     code
 }
 

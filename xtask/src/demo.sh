@@ -8,4 +8,5 @@ show kireji list
 show kireji take 01:00
 show kireji selftest 01:00
 show kireji return 01:00
-show kireji status
+show kireji run --guest linux --device 01:00 --device 02:00 --dhcp --allow data-loss=kireji2
+show kireji list

@@ -19,6 +19,9 @@ use host::{ReadError, Sysroot};
 /// all of it must fit into the memory of a small guest.
 pub const SIZE_LIMIT: u64 = 1 << 30;
 
+/// The size of a page in bytes.
+const PAGE: usize = 4096;
+
 /// Where [`Initramfs::modules`] puts modules, and their list.
 pub const MODULES_DIR: &str = "lib/kireji-modules";
 
@@ -166,11 +169,14 @@ impl Initramfs {
         self.size
     }
 
-    /// Writes the archive.
+    /// Writes the archive, in whole pages: QEMU puts it at the end of the memory that it means to be
+    /// usable, and if the firmware takes the rest of the last page, Linux moves the archive first
+    /// (arch/x86/kernel/setup.c, reserve_initrd), which takes an emulated processor seconds.
     ///
     /// # Errors
     /// The writer's.
-    pub fn write(&self, mut writer: impl Write) -> io::Result<()> {
+    pub fn write(&self, writer: impl Write) -> io::Result<()> {
+        let mut writer = Counted { writer, written: 0 };
         for (number, (path, node)) in (1..).zip(&self.nodes) {
             let (kind, mode, bytes) = match node {
                 Node::Directory => (ModeFileType::Directory, 0o755, &[][..]),
@@ -184,6 +190,8 @@ impl Initramfs {
             entry.finish()?;
         }
         cpio::newc::trailer(&mut writer)?;
+        let rest = writer.written.next_multiple_of(PAGE) - writer.written;
+        writer.write_all(&[0; PAGE][..rest])?;
         writer.flush()
     }
 
@@ -213,6 +221,24 @@ impl Initramfs {
         }
         self.nodes.insert(path, node);
         Ok(())
+    }
+}
+
+/// Counts what is written.
+struct Counted<W> {
+    writer: W,
+    written: usize,
+}
+
+impl<W: Write> Write for Counted<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.writer.write(bytes)?;
+        self.written += written;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
     }
 }
 
@@ -257,6 +283,7 @@ mod tests {
         tree.directory("proc").unwrap();
         let mut archive = Vec::new();
         tree.write(&mut archive).unwrap();
+        assert_eq!(archive.len() % PAGE, 0);
         assert_eq!(
             entries(&archive),
             [

@@ -42,8 +42,8 @@ pub struct Launch {
     pub open: Vec<(PathBuf, RawFd)>,
     /// Whom to become; needs root.
     pub user: Option<User>,
-    /// Environment variables to set.
-    pub environment: BTreeMap<String, String>,
+    /// Environment variables to set, and those without a value to remove.
+    pub environment: BTreeMap<String, Option<String>>,
 }
 
 /// What a launcher says before it becomes QEMU.
@@ -129,7 +129,15 @@ pub fn exec(launch: &Launch, program: &OsStr, arguments: &[OsString]) -> Failure
         // The descriptors stay open until the program has them.
         Ok(_descriptors) => {
             report(&Report::Started);
-            let error = Command::new(program).args(arguments).envs(&launch.environment).exec();
+            let mut command = Command::new(program);
+            command.args(arguments);
+            for (name, value) in &launch.environment {
+                match value {
+                    Some(value) => command.env(name, value),
+                    None => command.env_remove(name),
+                };
+            }
+            let error = command.exec();
             Failure::of(Step::Execute(program.into()), &error)
         }
         Err(failure) => failure,
@@ -225,7 +233,11 @@ mod tests {
             locked_memory: Some(u64::MAX),
             open: vec![("/dev/vfio/devices/vfio0".into(), 21)],
             user: Some(User { uid: 1000, gid: 1000, groups: vec![1000, 105] }),
-            environment: [("HOME".to_owned(), "/home/a \"b\"".to_owned())].into(),
+            environment: [
+                ("HOME".to_owned(), Some("/home/a \"b\"".to_owned())),
+                ("DISPLAY".to_owned(), None),
+            ]
+            .into(),
         };
         let text = launch.to_argument().unwrap();
         assert_eq!(Launch::from_argument(&text).unwrap(), launch);

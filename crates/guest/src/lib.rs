@@ -5,6 +5,7 @@
 //! - [`overlay`] keeps the guest's writes out of the image;
 //! - [`kernel`] finds a Linux kernel, [`initramfs`] builds the archive that it starts from, and
 //!   [`inside`] is what kireji does as its first process;
+//! - [`guests`] is what differs from one guest to another, and what a run of one means;
 //! - [`linux`] is the reference guest, the host's kernel with the card's own driver;
 //! - [`qmp`], [`serial`] and [`process`] start QEMU and look after it;
 //! - [`launch`] is the moment between kireji and QEMU, and [`kvm`] proves that a guest can run;
@@ -15,11 +16,13 @@
 //! exits, but for [`launch::exec`], which becomes QEMU.
 
 pub mod diagnosis;
+pub mod guests;
 pub mod initramfs;
 pub mod inside;
 pub mod kernel;
 pub mod kvm;
 pub mod launch;
+mod lines;
 pub mod linux;
 pub mod machine;
 pub mod overlay;
@@ -28,3 +31,5 @@ pub mod qemu;
 pub mod qmp;
 pub mod rundir;
 pub mod serial;
+
+pub use guests::Guest;

@@ -127,6 +127,11 @@ fn whole(written: io::Result<()>, overlay: &Path) -> Result<(), OverlayError> {
     })
 }
 
+/// Returns where the lasting overlay `name` below `directory` is, or would be.
+pub fn path(directory: &Path, name: &str) -> PathBuf {
+    directory.join(format!("{name}.qcow2"))
+}
+
 /// Returns the lasting overlay `name` below `directory`, made if it is not there yet.
 ///
 /// # Errors
@@ -137,7 +142,7 @@ pub fn lasting(directory: &Path, name: &str, image: &Source) -> Result<PathBuf, 
     if !fits || !name.bytes().all(is_plain) {
         return Err(OverlayError::Name { name: name.to_owned() });
     }
-    let overlay = directory.join(format!("{name}.qcow2"));
+    let overlay = self::path(directory, name);
     let about = directory.join(format!("{name}.json"));
     let state = State::of(&image.path)?;
     match State::load(&about)? {

@@ -32,6 +32,8 @@ pub enum Shown<'a> {
     Bytes(&'a [u8]),
     /// So many bytes were left out here, because showing was too slow.
     LeftOut(u64),
+    /// Nothing follows.
+    End,
 }
 
 /// The line, being drained.
@@ -55,7 +57,7 @@ pub struct Drained {
 
 impl Serial {
     /// Starts to drain `line` into `file`, which is created where it is missing, and to `show`.
-    /// At the first byte and at the end, a byte is written to `bell`.
+    /// Whenever bytes have come, and at the end, a byte is written to `bell`.
     ///
     /// # Errors
     /// The file cannot be opened, or a thread cannot be started.
@@ -66,6 +68,7 @@ impl Serial {
         bell: UnixStream,
     ) -> io::Result<Self> {
         let file = OpenOptions::new().append(true).create(true).open(file)?;
+        bell.set_nonblocking(true)?;
         let first = Arc::new(OnceLock::new());
         let mut helpers = Vec::new();
         let (changed, changes) = mpsc::sync_channel(1);
@@ -139,11 +142,11 @@ impl Drain {
             match line.read(&mut chunk) {
                 Ok(0) => break,
                 Ok(count) => {
-                    if seen.set(Instant::now()).is_ok() {
-                        // Nobody listening means that nobody waits.
-                        drop((&*bell).write(b"!"));
-                    }
+                    // Only the first byte is timed.
+                    let _ = seen.set(Instant::now());
                     self.keep(&chunk[..count]);
+                    // A bell that is full has been rung, and if nobody listens, nobody waits.
+                    drop((&*bell).write(b"!"));
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // The other end of a socket may go with an error instead of an end.
@@ -183,6 +186,7 @@ fn show(mut show: Show, pieces: &Receiver<Piece>) {
             Piece::LeftOut(count) => show(Shown::LeftOut(count)),
         }
     }
+    show(Shown::End);
 }
 
 /// Makes the file durable whenever something has come, but not all the time.
@@ -220,9 +224,12 @@ mod tests {
     fn every_byte_is_kept_and_shown_and_the_first_is_timed() {
         let shown = Arc::new(Mutex::new(Vec::new()));
         let screen = Arc::clone(&shown);
+        let has_ended = Arc::new(Mutex::new(false));
+        let ended = Arc::clone(&has_ended);
         let mut l = line(Some(Box::new(move |piece| match piece {
             Shown::Bytes(bytes) => screen.lock().unwrap().extend_from_slice(bytes),
             Shown::LeftOut(count) => panic!("{count} bytes left out"),
+            Shown::End => *ended.lock().unwrap() = true,
         })));
         assert_eq!(l.serial.first(), None);
         let bytes: Vec<u8> = (0..100_000_u32).map(|n| n.to_le_bytes()[0]).collect();
@@ -234,6 +241,7 @@ mod tests {
         assert!(drained.first.is_some() && drained.error.is_none());
         assert_eq!(std::fs::read(l.dir.path().join("serial.log")).unwrap(), bytes);
         assert_eq!(*shown.lock().unwrap(), bytes);
+        assert!(*has_ended.lock().unwrap());
     }
 
     #[test]
@@ -247,6 +255,7 @@ mod tests {
             match piece {
                 Shown::Bytes(bytes) => counts.0 += bytes.len(),
                 Shown::LeftOut(count) => counts.1 += usize::try_from(count).unwrap(),
+                Shown::End => {}
             }
         })));
         let chunk = [b'x'; CHUNK];

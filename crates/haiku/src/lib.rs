@@ -1,7 +1,9 @@
-//! Haiku, as far as it can be known from the host: what its disk images are.
+//! Haiku, as far as it can be known from the host: what its disk images are and
+//! what its serial line says.
 //!
 //! Everything here reads bytes of files that a person was given by somebody else. The crate knows
 //! nothing of VFIO and of QEMU's command line; it must never depend on a crate above `host` and
 //! `pci`, and never write to an image.
 
 pub mod image;
+pub mod serial;

@@ -14,6 +14,7 @@
 //! This crate is the lowest of the workspace. It must never depend on another of its crates, and
 //! knows nothing of PCI, VFIO, QEMU or Haiku.
 
+mod above;
 pub mod atomic;
 mod clock;
 pub mod journal;
@@ -23,11 +24,13 @@ mod owner;
 mod runner;
 mod sysroot;
 
+pub use above::{Above, above};
 pub use clock::{Clock, SystemClock};
 pub use journal::Journal;
 pub use measured::Measured;
 pub use owner::Owner;
 pub use runner::{Finished, Program, RunError, Runner, SystemRunner};
 pub use sysroot::{
-    ArchiveError, DeviceNumber, MANIFEST, Manifest, ReadError, Record, Sysroot, pack,
+    ArchiveError, DeviceNumber, MANIFEST, Manifest, Node, NodeKind, ReadError, Record, Sysroot,
+    pack,
 };

@@ -10,8 +10,10 @@ pub mod command;
 mod context;
 mod error;
 mod exit;
+mod shown;
 mod signals;
 mod table;
+mod trouble;
 mod user;
 
 use std::process::ExitCode;

@@ -1,9 +1,33 @@
-//! The user who called sudo, to whom QEMU and the files of a run belong.
+//! Users of the host: the one who called sudo, to whom QEMU and the files of a run belong, and the
+//! one for whom a card is prepared.
 
 use std::path::PathBuf;
 
 use guest::launch::User;
-use host::Sysroot;
+use host::{Program, Runner, Sysroot};
+use vfio::take::Recipient;
+
+/// Returns the user with this name or number: from `/etc/passwd`, or from whatever else the host
+/// asks (getent(1)), such as a directory server.
+pub(crate) fn find(host: &Sysroot, runner: &dyn Runner, user: &str) -> Option<Recipient> {
+    let passwd = host.text("/etc/passwd").unwrap_or_default();
+    if let Some(found) = passwd.lines().find_map(|line| recipient(line, user)) {
+        return Some(found);
+    }
+    let asked = runner.run(&Program::new("getent").args(["passwd", "--", user])).ok()?;
+    String::from_utf8_lossy(&asked.stdout).lines().find_map(|line| recipient(line, user))
+}
+
+/// Returns the user of a line of passwd(5), if it is the wanted one.
+fn recipient(line: &str, wanted: &str) -> Option<Recipient> {
+    let fields: Vec<_> = line.split(':').collect();
+    let [name, _, uid, gid, ..] = fields[..] else { return None };
+    if name.is_empty() || (name != wanted && uid != wanted) {
+        return None;
+    }
+    let (uid, gid) = (uid.parse().ok()?, gid.parse().ok()?);
+    Some(Recipient { name: Some(name.to_owned()), uid, gid })
+}
 
 /// Returns the user with the number `uid` and the user's home directory, from `/etc/passwd` and
 /// `/etc/group` (passwd(5), group(5)).
@@ -31,6 +55,7 @@ pub(crate) fn of_sudo(host: &Sysroot, uid: u32, gid: u32) -> (User, Option<PathB
 #[cfg(test)]
 mod tests {
     use super::*;
+    use host::SystemRunner;
 
     #[test]
     fn finds_home_and_groups() {
@@ -43,6 +68,12 @@ mod tests {
         let (user, home) = of_sudo(&tree.sysroot(), 1000, 1000);
         assert_eq!(user, User { uid: 1000, gid: 1000, groups: vec![104, 105] });
         assert_eq!(home, Some("/home/yui".into()));
+        let find = |user| find(&tree.sysroot(), &SystemRunner, user);
+        let yui = Recipient { name: Some("yui".into()), uid: 1000, gid: 1000 };
+        assert_eq!((find("yui"), find("1000")), (Some(yui.clone()), Some(yui)));
+        for nobody in ["yu", "", "Y,,,", "no such user", "--help", "4294967295"] {
+            assert_eq!(find(nobody), None, "{nobody}");
+        }
         let (unknown, home) = of_sudo(&tree.sysroot(), 77, 77);
         assert_eq!((unknown.groups, home), (vec![], None));
     }

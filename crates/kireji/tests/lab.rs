@@ -76,6 +76,11 @@ fn amd_hands_cards_to_an_inner_machine() {
 }
 
 #[test]
+fn intel_hands_cards_to_the_drivers_of_an_inner_linux() {
+    scenarios("intel", &[&format!("inner-linux {NIC} {NVME}")]);
+}
+
+#[test]
 fn intel_takes_and_returns() {
     scenarios(
         "intel",
@@ -88,6 +93,39 @@ fn intel_takes_and_returns() {
             &format!("user-is-named {EDU}"),
         ],
     );
+}
+
+#[test]
+fn a_user_runs_guests_with_a_card_that_was_taken_for_them() {
+    scenarios("intel", &[&format!("runs-as-user {NIC}")]);
+}
+
+#[test]
+fn the_ways_to_reset_a_card_are_limited_and_restored() {
+    let limited = |card| format!("resets-are-limited {card}");
+    scenarios("intel", &[&limited(NIC), &limited(NVME), &format!("resets-of-a-run {NIC}")]);
+}
+
+#[test]
+fn a_default_route_outside_of_the_main_table_is_not_overlooked() {
+    // Linux lists the routes of all tables of IPv6 with their interfaces, and of IPv4 without.
+    let script = "ip link set eth0 up; ip route add default dev eth0 table 200
+        kireji take 01:00.0 --allow NIC-UP; echo $?
+        ip route del default table 200; ip -6 route add default dev eth0 table 201
+        kireji take 01:00.0 --allow NIC-UP; echo $?";
+    let output = Command::new(env!("CARGO_BIN_EXE_kireji"))
+        .args(["lab", "run", "intel", "--", "/bin/sh", "-c", script])
+        .output()
+        .expect("kireji runs");
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "10\n10\n", "{err}");
+    assert!(err.contains("whether eth0 carries the default route of table 200"), "{err}");
+    assert!(err.contains("eth0 → the default route [E-NIC-DEFAULT-ROUTE]"), "{err}");
+}
+
+#[test]
+fn a_write_that_outlives_kireji_is_waited_for() {
+    scenarios("intel", &[&format!("late-write {NIC} {EDU}")]);
 }
 
 #[test]
@@ -106,6 +144,11 @@ fn a_guest_runs_with_the_card_and_whatever_dies_it_comes_back() {
             &format!("stops-on-a-signal {NIC}"),
         ],
     );
+}
+
+#[test]
+fn a_run_survives_random_kills_of_itself_and_of_qemu() {
+    scenarios("intel", &[&format!("survives-random-kills {NIC}")]);
 }
 
 #[test]

@@ -145,3 +145,28 @@ fn the_topology_is_a_picture_too() {
         assert!(!picture.contains(unsafe_part));
     }
 }
+
+/// Runs the lab of a user who has no provisioned one, with these programs in `PATH`.
+fn unprovisioned(programs: &std::path::Path, rig: &str) -> std::process::Output {
+    std::process::Command::new(env!("CARGO_BIN_EXE_kireji"))
+        .args(["lab", "run", rig, "--", "true"])
+        .env_remove("KIREJI_LAB_DIR")
+        .env("XDG_CACHE_HOME", programs.join("cache"))
+        .env("PATH", programs)
+        .output()
+        .expect("kireji runs")
+}
+
+#[test]
+fn what_a_rig_needs_and_the_host_has_not_is_told_with_the_command_that_helps() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let without_qemu = unprovisioned(dir.path(), "none");
+    let err = String::from_utf8_lossy(&without_qemu.stderr).into_owned();
+    assert_eq!(without_qemu.status.code(), Some(14), "{err}");
+    assert!(err.contains("hint: install QEMU for x86"), "{err}");
+    std::fs::write(dir.path().join("qemu-system-x86_64"), "").expect("a file");
+    let without_disk = unprovisioned(dir.path(), "intel");
+    let err = String::from_utf8_lossy(&without_disk.stderr).into_owned();
+    assert_eq!(without_disk.status.code(), Some(14), "{err}");
+    insta::assert_snapshot!(err);
+}

@@ -39,40 +39,27 @@ fn assert_looks_like(rig: &str, expected: &str) {
     assert_eq!(text(&output.stdout).lines().collect::<Vec<_>>(), expected);
 }
 
+/// What both kinds of IOMMU make of the same cards.
+const ISOLATED: &str = "00:00.0
+    00:04.0
+    00:05.0
+    00:06.0
+    00:1f.0 00:1f.2 00:1f.3
+    01:00.0
+    02:00.0
+    00:05.0 pcieport
+    00:06.0 pcieport
+    01:00.0 e1000e
+    02:00.0 nvme";
+
 #[test]
 fn intel_isolates_its_cards() {
-    assert_looks_like(
-        "intel",
-        "00:00.0
-        00:04.0
-        00:05.0
-        00:06.0
-        00:1f.0 00:1f.2 00:1f.3
-        01:00.0
-        02:00.0
-        00:05.0 pcieport
-        00:06.0 pcieport
-        01:00.0 e1000e
-        02:00.0 nvme",
-    );
+    assert_looks_like("intel", ISOLATED);
 }
 
 #[test]
 fn amd_isolates_the_same_cards() {
-    assert_looks_like(
-        "amd",
-        "00:00.0
-        00:04.0
-        00:05.0
-        00:06.0
-        00:1f.0 00:1f.2 00:1f.3
-        01:00.0
-        02:00.0
-        00:05.0 pcieport
-        00:06.0 pcieport
-        01:00.0 e1000e
-        02:00.0 nvme",
-    );
+    assert_looks_like("amd", ISOLATED);
 }
 
 #[test]
@@ -187,6 +174,64 @@ fn output_arrives_byte_by_byte_and_streams_stay_apart() {
     assert_eq!(output.status.code(), Some(7));
     assert!(output.stderr == bytes, "standard error differs");
     assert!(output.stdout == [&bytes[..], b"a b\n"].concat(), "standard output differs");
+}
+
+/// Runs a command in a rig, and writes to its standard input what is not yet read when the command
+/// has ended.
+fn with_input(args: &[&str], input: &[u8]) -> Output {
+    let mut child = Command::new(KIREJI)
+        .args(["lab", "run"])
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("kireji runs");
+    let mut pipe = child.stdin.take().expect("a pipe");
+    let input = input.to_owned();
+    // Nobody may read all of it.
+    let writer = std::thread::spawn(move || drop(pipe.write_all(&input)));
+    let output = child.wait_with_output().expect("kireji ends");
+    writer.join().expect("the input is written or refused");
+    output
+}
+
+#[test]
+fn input_reaches_the_command_byte_by_byte() {
+    // Far more than pipes and serial ports hold, in both directions at once.
+    let bytes: Vec<u8> = (0..60_000_u32).flat_map(|n| [n.to_le_bytes()[0], 0x1d, 0xff]).collect();
+    let output = with_input(&["none", "--", "/bin/cat"], &bytes);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(output.stdout == bytes, "{} bytes differ", output.stdout.len());
+}
+
+#[test]
+fn input_that_nobody_reads_is_in_nobodys_way() {
+    let bytes = vec![b'y'; 1 << 20];
+    let output = with_input(&["none", "--", "/bin/echo", "done"], &bytes);
+    assert_eq!(text(&output.stdout), "done\n");
+    let script = "read line; echo $line; exec 0<&-; sleep 1; echo end";
+    let lines = [&b"first\n"[..], &bytes].concat();
+    let output = with_input(&["none", "--", "/bin/sh", "-c", script], &lines);
+    assert_eq!(text(&output.stdout), "first\nend\n");
+}
+
+#[test]
+fn input_that_is_closed_has_ended() {
+    let script = "wc -c; echo $?";
+    let args = ["lab", "run", "none", "--", "/bin/sh", "-c", script];
+    let mut closed = Command::new("/bin/sh");
+    closed.args(["-c", "exec \"$0\" \"$@\" <&-", KIREJI]).args(args);
+    let mut empty = Command::new(KIREJI);
+    empty.args(args).stdin(Stdio::null());
+    for command in [&mut closed, &mut empty] {
+        let output = command.output().expect("kireji runs");
+        assert_eq!(text(&output.stdout), "0\n0\n", "{}", text(&output.stderr));
+    }
+    let directory = std::fs::File::open("/").expect("a directory");
+    let output = Command::new(KIREJI).args(args).stdin(directory).output().expect("kireji runs");
+    assert_eq!(output.status.code(), Some(90));
+    assert!(text(&output.stderr).contains("cannot read the command's input"));
 }
 
 #[test]

@@ -4,14 +4,16 @@
 
 mod common;
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use common::{Ended, kireji};
+use common::{Ended, kireji, kireji_as};
 use kireji::Exit;
 use testkit::fake_kernel::FakeKernel;
 use testkit::image::{self, Then};
-use testkit::tree::{Function, Tree};
+use testkit::tree::{Function, Port, Tree};
 
 const NIC: &str = "0000:00:03.0";
 
@@ -126,6 +128,74 @@ fn a_dry_run_prints_arguments_and_makes_nothing() {
     assert!(!place.kernel.tree.locate("/run").exists());
 }
 
+/// A card that waits on vfio-pci: the kernel lets it sleep, and the port above with it.
+#[test]
+fn a_sleeping_card_of_pci_express_gets_a_port_of_its_own() {
+    const PORT: &str = "0000:00:1c.0";
+    const CARD: &str = "0000:03:00.0";
+    let plan = |link: bool| {
+        let mut tree = Tree::new();
+        tree.write("/proc/self/mountinfo", "");
+        tree.write("/proc/swaps", "Filename\tType\tSize\tUsed\tPriority\n");
+        let asleep = |function: Function| function.attribute("power/runtime_status", "suspended");
+        tree.add(asleep(Function::port(PORT, Port::Root, 3)).driver("pcieport"));
+        let card = Function::new(CARD, 0x8086, 0x10d3).below(PORT).class(0x02_0000).group(1);
+        let card = asleep(card).driver("vfio-pci");
+        let speed = |function: Function| function.attribute("max_link_speed", "2.5 GT/s PCIe\n");
+        tree.add(if link { speed(card) } else { card });
+        let place = Place { kernel: FakeKernel::new(tree), ..Place::new() };
+        let ended = place.run("good.image", &["--device", CARD, "--accel", "tcg", "--dry-run"]);
+        assert_eq!(ended.exit, Exit::Done, "{}", ended.err);
+        let line = ended.out.lines().find(|line| line.starts_with("vfio-pci,")).map(str::to_owned);
+        line.expect("the card is passed")
+    };
+    let express = plan(true);
+    assert!(express.ends_with("bus=port1,addr=00.0"), "{express}");
+    // Without a link it is behind the bridge for conventional cards.
+    let conventional = plan(false);
+    assert!(conventional.contains("bus=bridge1,"), "{conventional}");
+}
+
+#[test]
+fn a_missing_rom_file_is_told() {
+    const VGA: &str = "0000:00:04.0";
+    let mut place = Place::new();
+    let vga = Function::new(VGA, 0x1002, 0x68c8).class(0x03_0000).group(2).driver("vfio-pci");
+    place.kernel.tree.add(vga);
+    let missing = place.path("no.rom");
+    let words = ["--device", VGA, "--accel", "tcg", "--romfile", &missing];
+    place.fails("good.image", &words, Exit::Image, "no.rom");
+}
+
+#[test]
+fn a_card_that_was_taken_stays_so_and_belongs_to_its_user() {
+    let place = Place::new();
+    let lines = "yui:x:65533:100::/home/yui:/bin/sh\n";
+    place.kernel.tree.write("/etc/passwd", lines);
+    place.kernel.tree.write("/dev/vfio/vfio", "");
+    let image = place.path("good.image");
+    let words = ["run", &image, "--device", NIC, "--accel", "tcg", "--dry-run"];
+    // A user's dry run needs nothing; root's rights are asked for by a real one.
+    let untaken = kireji_as(&place.kernel, &words[..6], false);
+    assert_eq!(untaken.exit, Exit::Permission, "{}", untaken.err);
+    // This process may be root, but is not yui.
+    assert_eq!(kireji(&place.kernel, &["take", NIC, "--for", "yui"]).exit, Exit::Done);
+    let others = kireji_as(&place.kernel, &words, false);
+    assert_eq!(others.exit, Exit::Permission, "{}", others.err);
+    assert!(others.err.contains("was taken for yui"), "{}", others.err);
+    let roots = kireji(&place.kernel, &words);
+    assert_eq!(roots.exit, Exit::Done, "{}", roots.err);
+    assert!(roots.out.contains("vfio-pci,host=0000:00:03.0"), "{}", roots.out);
+    place.kernel.kill(None);
+    let reset = kireji(
+        &place.kernel,
+        &["run", &image, "--device", NIC, "--accel", "tcg", "--reset", "flr"],
+    );
+    assert_eq!(reset.exit, Exit::Usage, "{}", reset.err);
+    assert_eq!(place.kernel.writes(), [], "a card that was taken is neither taken nor returned");
+    assert_eq!(place.kernel.binding(NIC).0.as_deref(), Some("vfio-pci"));
+}
+
 #[test]
 fn there_is_no_run_yet() {
     let kernel = kernel();
@@ -159,9 +229,11 @@ fn a_guest_with_an_emulated_card_runs_without_root_or_iommu() {
     let args = ["run", &image, "--emulate", "edu", "--accel", "tcg", "--memory", "64"];
     let ended = program(&state, &args);
     assert_eq!(ended.status.code(), Some(0), "{}", text(&ended.stderr));
-    assert_eq!(text(&ended.stdout), "hello\r\n");
+    assert_eq!(text(&ended.stdout), "hello\n");
     assert!(std::fs::read(&image).expect("the image") == before, "the image was written");
     let log = program(&state, &["log"]);
+    assert_eq!(text(&log.stdout), "hello\n");
+    let log = program(&state, &["log", "--raw"]);
     assert_eq!(text(&log.stdout), "hello\r\n");
     let runs = program(&state, &["runs"]);
     assert!(text(&runs.stdout).contains("The guest shut down."), "{}", text(&runs.stdout));
@@ -198,6 +270,54 @@ fn several_runs_at_once_do_not_collide() {
     let runs = program(&state, &["runs", "--json"]);
     let document: serde_json::Value = serde_json::from_slice(&runs.stdout).expect("JSON");
     assert_eq!(document["runs"].as_array().map(Vec::len), Some(3));
+}
+
+/// Under sudo QEMU is the user's, and so is what it finds its window by.
+#[test]
+fn qemu_gets_the_environment_of_the_user_who_called_sudo() {
+    if !rustix::process::geteuid().is_root() {
+        // Only root can become a user; how the environment is found is tested without it.
+        return;
+    }
+    // A user whom this host does not know, so that only what is given counts.
+    let uid = 54321;
+    let place = Place::new();
+    let mode = |path: &str, mode| {
+        std::fs::set_permissions(place.path(path), Permissions::from_mode(mode)).expect("a mode");
+    };
+    mode("", 0o755);
+    let real = std::env::var("KIREJI_QEMU").unwrap_or_else(|_| "qemu-system-x86_64".to_owned());
+    let script = format!("#!/bin/sh\nenv >&2\nexec {real} \"$@\"\n");
+    std::fs::write(place.path("qemu"), script).expect("a file");
+    mode("qemu", 0o755);
+    std::fs::create_dir(place.path("runtime")).expect("a directory");
+    std::os::unix::fs::chown(place.path("runtime"), Some(uid), None).expect("an owner");
+    std::fs::write(place.path("roots"), "").expect("a file");
+    let kireji = |args: &[&str]| {
+        let ended = Command::new(env!("CARGO_BIN_EXE_kireji"))
+            .args(args)
+            .envs([("SUDO_UID", "54321"), ("SUDO_GID", "54321"), ("HOME", "/root")])
+            .env("XDG_STATE_HOME", place.path("state"))
+            .env("XDG_CACHE_HOME", place.path("cache"))
+            .env("XDG_RUNTIME_DIR", place.path("runtime"))
+            .env("DISPLAY", ":7")
+            .env("XAUTHORITY", place.path("roots"))
+            .output()
+            .expect("kireji runs");
+        assert_eq!(ended.status.code(), Some(0), "{}", text(&ended.stderr));
+        text(&ended.stdout)
+    };
+    let (image, qemu) = (place.path("good.image"), place.path("qemu"));
+    let line = ["run", &image, "--qemu", &qemu, "--accel", "tcg", "--memory", "64"];
+    kireji(&[&line[..], &["--display", "none"]].concat());
+    let log = kireji(&["log", "--qemu"]);
+    let value = |name: &str| {
+        log.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned)
+    };
+    assert_eq!(value("DISPLAY"), Some(":7".to_owned()), "{log}");
+    assert_eq!(value("XDG_RUNTIME_DIR"), Some(place.path("runtime")));
+    assert_eq!(value("XAUTHORITY"), None);
+    assert_eq!(value("HOME"), None);
 }
 
 #[test]

@@ -2,9 +2,11 @@
 
 mod common;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use common::{kireji, kireji_as};
 use kireji::Exit;
-use testkit::fake_kernel::{FakeKernel, HUNG_PID};
+use testkit::fake_kernel::{FakeKernel, HELPER_PID, HUNG_PID, Kill};
 use testkit::tree::{Function, Port, Tree};
 
 const NIC: &str = "0000:01:00.0";
@@ -132,6 +134,68 @@ fn what_a_dead_process_left_is_recovered_by_the_next_that_writes() {
     let nothing = kireji(&kernel, &["recover"]);
     assert_eq!(nothing.exit, Exit::Done);
     assert_eq!(nothing.out, "Nothing to recover.\n");
+}
+
+#[test]
+fn a_card_is_prepared_for_a_user() {
+    let kernel = kernel(true);
+    kernel.tree.write("/etc/passwd", "root:x:0:0::/root:\nyui:x:1000:100::/home/yui:/bin/sh\n");
+    kernel.kill(None);
+    let unknown = kireji(&kernel, &["take", "01:00", "--for", "no such user"]);
+    assert_eq!(unknown.exit, Exit::Usage);
+    insta::assert_snapshot!(unknown.err, @r"
+    error: there is no user no such user [E-NO-USER]
+      hint: `getent passwd` lists the users of this host
+    ");
+    assert_eq!(kernel.writes(), []);
+    let planned = kireji_as(&kernel, &["take", "01:00", "--for", "yui", "--dry-run"], false);
+    assert!(planned.out.ends_with("would be given to yui\n"), "{}", planned.out);
+    let taken = kireji(&kernel, &["take", "01:00", "--for", "yui"]);
+    assert_eq!(taken.exit, Exit::Done, "{}", taken.err);
+    insta::assert_snapshot!(taken.out, @r"
+    0000:01:00.0 went from e1000e to vfio-pci
+    0000:01:00.1 went from no driver to vfio-pci
+    /dev/vfio/2 belongs to yui until the card is returned
+    ");
+    let status = kireji(&kernel, &["status"]);
+    insta::assert_snapshot!(status.out, @r"
+    CARD          FUNCTIONS                  FORMER DRIVER  STATE
+    0000:01:00.0  0000:01:00.0 0000:01:00.1  e1000e none    held for yui until `kireji return`
+    ");
+    let json = kireji(&kernel, &["status", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json.out).expect("JSON");
+    let user = serde_json::json!({ "name": "yui", "uid": 1000, "gid": 100 });
+    assert_eq!(json["leases"][0]["user"], user);
+    let back = kireji(&kernel, &["return", "01:00"]);
+    assert_eq!(back.exit, Exit::Done, "{}", back.err);
+    let owners: Vec<_> = kernel.owners().into_iter().map(|(node, uid, _)| (node, uid)).collect();
+    let first = kernel.tree.sysroot().node("/dev").expect("a directory").uid;
+    assert_eq!(owners, [("/dev/vfio/2".to_owned(), 1000), ("/dev/vfio/2".to_owned(), first)]);
+}
+
+#[test]
+fn a_card_whose_helper_still_writes_is_busy() {
+    let kernel = kernel(true);
+    let host = kernel.tree.sysroot();
+    let keeper = vfio::take::Keeper::new(&host, &kernel);
+    // The second write of a take is the unbind.
+    kernel.kill(Some(Kill::Within(1)));
+    let card = [NIC.parse().expect("an address")];
+    let take = || keeper.take(&card, vfio::take::Purpose::Hold);
+    assert!(catch_unwind(AssertUnwindSafe(take)).is_err());
+    kernel.kill(None);
+    kernel.be_alive(2000);
+    let status = kireji(&kernel, &["status"]);
+    let working = format!("still writes: process {HELPER_PID} writes");
+    assert!(status.out.contains(&working), "{}", status.out);
+    let busy = kireji(&kernel, &["recover"]);
+    assert_eq!(busy.exit, Exit::Busy);
+    insta::assert_snapshot!(busy.err);
+    assert_eq!(kernel.writes(), []);
+    assert!(kernel.finish());
+    let recovered = kireji(&kernel, &["recover"]);
+    assert_eq!(recovered.exit, Exit::Done, "{}", recovered.err);
+    assert_eq!(kernel.binding(NIC), (Some("e1000e".into()), "(null)".into()));
 }
 
 #[test]

@@ -3,7 +3,10 @@
 //! The channel is the rig's second serial port. From the inside come frames: a kind (one byte), a
 //! length (two bytes, little endian) and that many bytes. The first frame is preceded by
 //! [`GREETING`], so that bytes which the kernel's probing of the port may have sent are skipped.
-//! To the inside go plain bytes, in a shell only.
+//! To the inside go, in a shell, plain bytes; else the command's standard input, in frames of a length
+//! (two bytes, little endian) and that many bytes; a frame of none is the end of the input. The
+//! serial port keeps only so much for the inside, and drops the rest. So the inside says how much
+//! it has room for, and no more is sent.
 
 use std::io::{self, Write};
 
@@ -16,6 +19,13 @@ const NOISE_LIMIT: usize = 64 << 10;
 
 /// The most that one frame holds, in bytes.
 pub const FRAME_LIMIT: usize = 4096;
+
+/// How many bytes may be on their way to the inside: fewer than the line discipline of its serial
+/// port keeps (`N_TTY_BUF_SIZE`, drivers/tty/n_tty.c).
+pub const WINDOW: u32 = 2048;
+
+/// What the length of a frame takes, in bytes.
+const INPUT_HEADER: usize = 2;
 
 /// A message from the inside of a rig.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +40,8 @@ pub enum Message {
     Exit(i32),
     /// The rig could not be made ready, or the command not started.
     Failed(String),
+    /// There is room for so many further bytes of the command's input, lengths of frames included.
+    Room(u32),
 }
 
 /// The inside of a rig does not keep to the protocol.
@@ -51,6 +63,7 @@ const STDOUT: u8 = 2;
 const STDERR: u8 = 3;
 const EXIT: u8 = 4;
 const FAILED: u8 = 5;
+const ROOM: u8 = 6;
 
 /// Writes a message as one or more frames.
 ///
@@ -62,6 +75,7 @@ pub fn write(writer: &mut impl Write, message: &Message) -> io::Result<()> {
         Message::Stdout(bytes) => (STDOUT, bytes),
         Message::Stderr(bytes) => (STDERR, bytes),
         Message::Exit(code) => (EXIT, &code.to_le_bytes()),
+        Message::Room(bytes) => (ROOM, &bytes.to_le_bytes()),
         Message::Failed(text) => (FAILED, &text.as_bytes()[..text.len().min(FRAME_LIMIT)]),
     };
     if bytes.is_empty() {
@@ -143,7 +157,7 @@ impl Decoder {
 fn first(bytes: &[u8]) -> Result<Option<(Message, usize)>, ChannelError> {
     let [kind, low, high, rest @ ..] = bytes else { return Ok(None) };
     let length = usize::from(u16::from_le_bytes([*low, *high]));
-    if !(STARTED..=FAILED).contains(kind) {
+    if !(STARTED..=ROOM).contains(kind) {
         return Err(ChannelError::UnknownKind(*kind));
     }
     if length > FRAME_LIMIT {
@@ -158,9 +172,50 @@ fn first(bytes: &[u8]) -> Result<Option<(Message, usize)>, ChannelError> {
             let code = body.try_into().map_err(|_| ChannelError::Malformed(EXIT))?;
             Message::Exit(i32::from_le_bytes(code))
         }
+        ROOM => {
+            let bytes = body.try_into().map_err(|_| ChannelError::Malformed(ROOM))?;
+            Message::Room(u32::from_le_bytes(bytes))
+        }
         _ => Message::Failed(String::from_utf8_lossy(body).into_owned()),
     };
     Ok(Some((message, 3 + length)))
+}
+
+/// Returns how many bytes of input fit where there is room for `room` bytes of the channel.
+pub fn input_within(room: u32) -> usize {
+    usize::try_from(room).unwrap_or(usize::MAX).saturating_sub(INPUT_HEADER).min(FRAME_LIMIT)
+}
+
+/// Returns the frame of a piece of the command's input; of none, the end of the input.
+///
+/// # Errors
+/// The piece is longer than a frame can be.
+pub fn input(bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let length = u16::try_from(bytes.len()).map_err(io::Error::other)?;
+    Ok([&length.to_le_bytes(), bytes].concat())
+}
+
+/// Makes the command's input of the bytes that come to the inside.
+#[derive(Debug, Default)]
+pub struct InputDecoder {
+    pending: Vec<u8>,
+}
+
+impl InputDecoder {
+    /// Takes bytes as they come.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        self.pending.extend(bytes);
+    }
+
+    /// Returns the next piece of the input and how many bytes of the channel it took, or `None`
+    /// until more have come. An empty piece is the end.
+    pub fn next_piece(&mut self) -> Option<(Vec<u8>, u32)> {
+        let length = self.pending.first_chunk().map(|length| u16::from_le_bytes(*length))?;
+        let end = INPUT_HEADER + usize::from(length);
+        let piece = self.pending.get(INPUT_HEADER..end)?.to_owned();
+        self.pending.drain(..end);
+        Some((piece, u32::try_from(end).unwrap_or(u32::MAX)))
+    }
 }
 
 #[cfg(test)]
@@ -181,8 +236,12 @@ mod tests {
 
     #[test]
     fn noise_before_the_greeting_is_skipped() {
-        let messages =
-            [Message::Started, Message::Exit(-3), Message::Failed("no such file".into())];
+        let messages = [
+            Message::Started,
+            Message::Room(2048),
+            Message::Exit(-3),
+            Message::Failed("no such file".into()),
+        ];
         let mut bytes = b"\xff\0kireji\0".to_vec();
         bytes.extend(sent(&messages));
         bytes.extend([STDOUT, 9, 0, 7]);
@@ -207,6 +266,7 @@ mod tests {
             (&[0, 0, 0], ChannelError::UnknownKind(0)),
             (&[STDOUT, 1, 16], ChannelError::Malformed(STDOUT)),
             (&[EXIT, 1, 0, 7], ChannelError::Malformed(EXIT)),
+            (&[ROOM, 0, 0], ChannelError::Malformed(ROOM)),
         ] {
             let mut bytes = GREETING.to_vec();
             bytes.extend(frame);
@@ -233,6 +293,28 @@ mod tests {
                 arrived.extend(part);
             }
             prop_assert_eq!(arrived, output);
+        }
+
+        #[test]
+        fn input_arrives_however_it_is_cut(
+            pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..300), 0..20),
+            cut in 1_usize..1_000,
+        ) {
+            let mut sent: Vec<u8> = pieces.iter().flat_map(|piece| input(piece).unwrap()).collect();
+            sent.extend(input(&[]).unwrap());
+            let mut decoder = InputDecoder::default();
+            let mut arrived = Vec::new();
+            let mut taken = 0;
+            for chunk in sent.chunks(cut) {
+                decoder.feed(chunk);
+                while let Some((piece, bytes)) = decoder.next_piece() {
+                    arrived.push(piece);
+                    taken += usize::try_from(bytes).unwrap();
+                }
+            }
+            prop_assert_eq!(taken, sent.len());
+            prop_assert_eq!(arrived.pop(), Some(Vec::new()));
+            prop_assert_eq!(arrived, pieces);
         }
 
         #[test]

@@ -1,6 +1,7 @@
 //! Runs a command in a rig.
 
 mod failure;
+mod input;
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
@@ -15,6 +16,7 @@ use rustix::io::Errno;
 use tempfile::TempDir;
 
 pub use failure::LabError;
+pub(crate) use input::Input;
 
 use crate::arguments::{Abilities, Parts, arguments};
 use crate::assemble::{Contents, assemble};
@@ -57,6 +59,8 @@ pub struct Request<'a> {
     pub kvm: bool,
     /// Where to keep the kernel's console; without it, it is kept only for an error.
     pub console: Option<&'a Path>,
+    /// What the command reads on standard input; without it, nothing.
+    pub input: Option<BorrowedFd<'a>>,
     /// The run is given up when this becomes readable.
     pub cancel: Option<BorrowedFd<'a>>,
 }
@@ -129,6 +133,9 @@ impl Session {
         if request.command.is_empty() {
             return Err(LabError::NoCommand);
         }
+        if rig.qemu && tools.disk.is_none() {
+            return Err(LabError::NoToolsDisk { rig: rig.name.clone() });
+        }
         let kernel = match request.kernel.or(rig.kernel.as_deref()) {
             Some(image) => Kernel::at(host, image)?,
             None => match &tools.kernel {
@@ -136,9 +143,6 @@ impl Session {
                 None => Kernel::running(host)?,
             },
         };
-        if rig.qemu && tools.disk.is_none() {
-            return Err(LabError::NoToolsDisk { rig: rig.name.clone() });
-        }
         let dir = tempfile::Builder::new().prefix("kireji-rig-").tempdir();
         let dir = dir.map_err(|source| LabError::write(&std::env::temp_dir(), source))?;
         let path = |name: &str| dir.path().join(name);
@@ -190,8 +194,9 @@ impl Session {
         };
         let mut decoder = Decoder::default();
         let mut times = Times::default();
+        let mut input = Input::new(request.input);
         loop {
-            self.receive(&mut channel, &mut decoder, request.cancel)?;
+            self.receive(&mut channel, &mut decoder, request.cancel, &mut input)?;
             times.boot = self.greeted.map_or(times.boot, |greeted| greeted - self.started);
             while let Some(message) = decoder.next_message()? {
                 match message {
@@ -202,6 +207,7 @@ impl Session {
                         times.command = self.since(times);
                         return Ok((code, times));
                     }
+                    Message::Room(bytes) => input.allow(bytes)?,
                     Message::Failed(reason) => return Err(LabError::Inside { reason }),
                 }
             }
@@ -213,20 +219,31 @@ impl Session {
         self.started.elapsed().saturating_sub(times.boot + times.ready)
     }
 
-    /// Waits for bytes from the rig and gives them to the decoder.
+    /// Waits for bytes from the rig and gives them to the decoder, and passes the command's input on
+    /// meanwhile.
     pub(crate) fn receive(
         &mut self,
         channel: &mut (impl Read + AsFd),
         decoder: &mut Decoder,
         cancel: Option<BorrowedFd<'_>>,
+        input: &mut Input<'_>,
     ) -> Result<(), LabError> {
         let deadline = match self.greeted {
             Some(greeted) => greeted + self.time_limit,
             None => self.started + self.boot_limit,
         };
         let left = deadline.saturating_duration_since(Instant::now());
-        let mut polled = vec![PollFd::new(channel, PollFlags::IN)];
-        polled.extend(cancel.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        let readable = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
+        // What is not waited for is polled for nothing, which the channel's end would show too.
+        let never = PollFd::from_borrowed_fd(channel.as_fd(), PollFlags::empty());
+        let to_rig = self.qemu.input();
+        let writable = PollFd::new(to_rig, PollFlags::OUT);
+        let mut polled = [
+            readable(channel.as_fd()),
+            cancel.map_or(never.clone(), readable),
+            input.source().map_or(never.clone(), readable),
+            if input.is_waiting() { writable } else { never },
+        ];
         let timeout = Timespec::try_from(left).unwrap_or_default();
         match rustix::event::poll(&mut polled, Some(&timeout)) {
             Ok(0) => return Err(self.too_slow()),
@@ -234,8 +251,18 @@ impl Session {
             Err(Errno::INTR) => return Ok(()),
             Err(errno) => return Err(LabError::Channel(errno.into())),
         }
-        if polled.get(1).is_some_and(|cancel| !cancel.revents().is_empty()) {
+        let [from_rig, cancelled, source, to_rig] = polled.map(|fd| !fd.revents().is_empty());
+        if cancelled && cancel.is_some() {
             return Err(LabError::Cancelled);
+        }
+        if source && input.source().is_some() {
+            input.fill()?;
+        }
+        if to_rig && input.is_waiting() {
+            input.send(self.qemu.input())?;
+        }
+        if !from_rig {
+            return Ok(());
         }
         let mut bytes = vec![0; 64 << 10];
         let length = match channel.read(&mut bytes) {

@@ -10,7 +10,7 @@ use rustix::termios::{OptionalActions, Termios};
 
 use crate::channel::{Decoder, Message};
 use crate::plan::Terminal;
-use crate::run::{LabError, Request, Session};
+use crate::run::{Input, LabError, Request, Session};
 
 /// The key that ends the shell from outside, even when the rig hangs: Ctrl-].
 pub const END_KEY: u8 = 0x1d;
@@ -60,7 +60,8 @@ fn talk(
     let mut decoder = Decoder::default();
     let mut started = false;
     while !started {
-        session.receive(&mut from_rig, &mut decoder, request.cancel)?;
+        let mut nothing = Input::new(None);
+        session.receive(&mut from_rig, &mut decoder, request.cancel, &mut nothing)?;
         // What follows the start is the shell's, and no message.
         while let Some(message) = decoder.next_message()? {
             match message {

@@ -33,8 +33,8 @@ enum Slot {
 impl Host {
     /// Returns the card that a function belongs to.
     ///
-    /// A card is everything below the nearest root or downstream port that has a physical slot.
-    /// Without that evidence it is the functions of one device number; directly below a port,
+    /// A card is everything whose nearest root or downstream port with a physical slot is the same:
+    /// what sits in a slot on a card is a card of its own. Without that evidence it is the functions of one device number; directly below a port,
     /// where device numbers may be part of the function number (ARI, PCI Express Base 6.0, 6.13),
     /// those of the bus. Functions of a root bus and virtual functions are each a card of their
     /// own. Where the evidence cannot be read *and would make a difference*, membership is
@@ -50,16 +50,20 @@ impl Host {
         let mut possible: Vec<Card> = Vec::new();
         let mut unread = None;
         let mut certain = false;
+        let mut way = BTreeSet::new();
         for port in self.above(address) {
-            let slot = match self.slot(port) {
-                Slot::No => continue,
-                slot => slot,
+            let slot = self.slot(port);
+            if matches!(slot, Slot::No) {
+                way.insert(port);
+                continue;
+            }
+            // Were another port between nearer, that would be the case before.
+            let functions = match self.in_slot(port, &way) {
+                Ok(functions) => functions,
+                Err(unread) => return unmeasured_slot(unread),
             };
-            let card = Card {
-                functions: self.below(port),
-                slot: self.slot_below(port).map(str::to_owned),
-            };
-            possible.push(card);
+            possible.push(Card { functions, slot: self.slot_below(port).map(str::to_owned) });
+            way.insert(port);
             if matches!(slot, Slot::Yes) {
                 certain = true;
                 break;
@@ -71,9 +75,7 @@ impl Host {
         }
         let agree = possible.iter().all(|card| card.functions == possible[0].functions);
         match unread {
-            Some(port) if !agree => Measured::unmeasured(format!(
-                "whether {port} leads to a slot is in its capabilities, which root can read"
-            )),
+            Some(port) if !agree => unmeasured_slot(port),
             _ => Measured::Known(possible.swap_remove(0)),
         }
     }
@@ -94,19 +96,35 @@ impl Host {
         }
     }
 
-    /// Everything below a bridge but virtual functions, by address.
-    fn below(&self, bridge: Address) -> Vec<Address> {
+    /// What sits in the slot that a port leads to, by address: everything below it but virtual
+    /// functions and what sits in further slots. The ports of `way` are known to lead to none.
+    ///
+    /// # Errors
+    /// The address of a port of which it is not known, and would make a difference.
+    fn in_slot(&self, port: Address, way: &BTreeSet<Address>) -> Result<Vec<Address>, Address> {
         let mut found = BTreeSet::new();
-        let mut bridges = vec![bridge];
+        let mut bridges = vec![port];
         while let Some(bridge) = bridges.pop() {
             for function in self.children(Some(bridge)).filter(|below| below.physical.is_none()) {
+                let address = function.address;
                 // A captured tree may have loops.
-                if found.insert(function.address) {
-                    bridges.push(function.address);
+                if !found.insert(address) {
+                    continue;
+                }
+                match self.slot(address) {
+                    _ if way.contains(&address) => bridges.push(address),
+                    Slot::No => bridges.push(address),
+                    Slot::Yes => {}
+                    Slot::Unknown => {
+                        let mut below = self.children(Some(address));
+                        if below.any(|below| below.physical.is_none()) {
+                            return Err(address);
+                        }
+                    }
                 }
             }
         }
-        found.into_iter().collect()
+        Ok(found.into_iter().collect())
     }
 
     fn siblings(&self, function: &Function) -> Vec<Address> {
@@ -123,8 +141,15 @@ impl Host {
     }
 }
 
+fn unmeasured_slot(port: Address) -> Measured<Card> {
+    Measured::unmeasured(format!(
+        "whether {port} leads to a slot is in its capabilities, which root can read"
+    ))
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use testkit::tree::{Function as Fake, Port, Tree};
 
     use super::*;
@@ -212,5 +237,111 @@ mod tests {
         ]);
         assert!(card(&host, "03:00.0").starts_with("unmeasured: whether 0000:00:1c.0"));
         assert_eq!(card(&host, "04:00.0"), "0000:04:00.0 None");
+    }
+
+    #[test]
+    fn what_sits_in_a_slot_on_a_card_is_a_card_of_its_own() {
+        let switch = |second: Fake| {
+            host(vec![
+                Fake::port("0000:00:1c.0", Port::Root, 3).slot(),
+                Fake::port("0000:03:00.0", Port::Upstream, 4).below("0000:00:1c.0"),
+                Fake::port("0000:04:00.0", Port::Downstream, 6).below("0000:03:00.0"),
+                second.below("0000:03:00.0"),
+                endpoint("0000:06:00.0").below("0000:04:00.0"),
+                endpoint("0000:07:00.0").below("0000:04:01.0"),
+            ])
+        };
+        let nested = switch(Fake::port("0000:04:01.0", Port::Downstream, 7).slot());
+        let outer = "0000:03:00.0 0000:04:00.0 0000:04:01.0 0000:06:00.0 None";
+        assert_eq!(card(&nested, "07:00.0"), "0000:07:00.0 None");
+        for address in ["03:00.0", "04:00.0", "04:01.0", "06:00.0"] {
+            assert_eq!(card(&nested, address), outer, "{address}");
+        }
+        let unread = switch(Fake::port("0000:04:01.0", Port::Downstream, 7).slot().visible(64));
+        for address in ["03:00.0", "04:01.0", "06:00.0", "07:00.0"] {
+            let found = card(&unread, address);
+            assert!(found.starts_with("unmeasured: whether 0000:04:01.0"), "{address}: {found}");
+        }
+    }
+
+    /// One function of a synthetic host.
+    #[derive(Clone, Debug)]
+    struct Shape {
+        /// Below which of the bridges before it, or on the root bus.
+        above: prop::sample::Index,
+        kind: u8,
+        second_function: bool,
+        slot: bool,
+        readable: bool,
+    }
+
+    fn shapes() -> impl Strategy<Value = Vec<Shape>> {
+        let shape = (any::<prop::sample::Index>(), 0..6_u8, any::<[bool; 3]>()).prop_map(
+            |(above, kind, [second_function, slot, readable])| Shape {
+                above,
+                kind,
+                second_function,
+                slot,
+                readable,
+            },
+        );
+        prop::collection::vec(shape, 1..14)
+    }
+
+    fn build(shapes: &[Shape]) -> Host {
+        // Of each bridge its address, its secondary bus, and how many devices that bus has.
+        let mut bridges: Vec<(Option<String>, u8, u8)> = vec![(None, 0, 0)];
+        let mut functions = Vec::new();
+        for shape in shapes {
+            let at = shape.above.index(bridges.len());
+            let (parent, bus, used) = bridges[at].clone();
+            let same_device = shape.second_function && used > 0;
+            let (device, function) =
+                if same_device { (used - 1, functions.len() % 7 + 1) } else { (used, 0) };
+            let address = format!("0000:{bus:02x}:{device:02x}.{function}");
+            if functions.iter().any(|(taken, _)| *taken == address) {
+                continue;
+            }
+            bridges[at].2 = device + 1;
+            let secondary = u8::try_from(bridges.len()).unwrap();
+            let port = |kind| Fake::port(&address, kind, secondary);
+            let made = match shape.kind {
+                0 => port(Port::Root),
+                1 => port(Port::Upstream),
+                2 => port(Port::Downstream),
+                3 => port(Port::Conventional),
+                _ => endpoint(&address),
+            };
+            if shape.kind < 4 {
+                bridges.push((Some(address.clone()), secondary, 0));
+            }
+            let made = if shape.slot && shape.kind < 3 { made.slot() } else { made };
+            let made = if shape.readable { made } else { made.visible(64) };
+            let made = match parent {
+                Some(parent) => made.below(&parent),
+                None => made,
+            };
+            functions.push((address, made));
+        }
+        host(functions.into_iter().map(|(_, function)| function).collect())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(100))]
+
+        #[test]
+        fn every_function_of_a_card_has_the_same_card(shapes in shapes()) {
+            let host = build(&shapes);
+            for function in host.functions() {
+                let one = function.address;
+                let Measured::Known(card) = host.card(one) else { continue };
+                prop_assert!(card.functions.contains(&one), "{one} is not of its own card");
+                for other in &card.functions {
+                    prop_assert_eq!(
+                        host.card(*other), Measured::Known(card.clone()), "{} from {}", other, one
+                    );
+                }
+            }
+        }
     }
 }

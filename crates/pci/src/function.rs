@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use host::{ReadError, Sysroot};
+use host::{Measured, ReadError, Sysroot};
 use serde::Serialize;
 
-use crate::config::ConfigSpace;
+use crate::config::{CapabilityWalk, ConfigSpace};
 use crate::{Address, Class};
 
 /// Where sysfs lists the functions (`Documentation/ABI/testing/sysfs-bus-pci` of the kernel).
@@ -129,6 +129,30 @@ impl Function {
             return Ok(None);
         }
         host.read(format!("{path}/config")).map(|bytes| Some(ConfigSpace::new(bytes)))
+    }
+
+    /// Whether the function is one of PCI Express.
+    ///
+    /// The kernel shows what it knows of a link for these alone, asleep or awake
+    /// (drivers/pci/pci-sysfs.c, pcie_dev_attrs_are_visible, since Linux 4.13). Without that the
+    /// capabilities tell, where they can be read.
+    ///
+    /// # Errors
+    /// The configuration space cannot be read.
+    pub fn is_express(&self, host: &Sysroot) -> Result<Measured<bool>, ReadError> {
+        if host.exists(format!("{}/max_link_speed", Self::path(self.address))) {
+            return Ok(Measured::Known(true));
+        }
+        let Some(config) = self.config(host)? else {
+            return Ok(Measured::unmeasured(
+                "it sleeps, and reading its capabilities would wake it",
+            ));
+        };
+        Ok(match (config.express(), config.capabilities().standard_walk) {
+            (Some(_), _) => Measured::Known(true),
+            (None, CapabilityWalk::Whole) => Measured::Known(false),
+            (None, _) => Measured::unmeasured("its capabilities can be read by root only"),
+        })
     }
 }
 

@@ -4,9 +4,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use host::{ReadError, Sysroot};
-use pci::{Address, Function};
+use pci::Address;
 use serde::{Deserialize, Serialize};
 
+use crate::driver::{is_vfio, vfio_dev};
 use crate::error::Result;
 
 const GROUPS: &str = "/sys/kernel/iommu_groups";
@@ -82,10 +83,6 @@ pub(crate) fn group_node(group: u32) -> PathBuf {
     PathBuf::from(format!("/dev/vfio/{group}"))
 }
 
-fn vfio_dev(address: Address) -> String {
-    format!("{}/vfio-dev", Function::path(address))
-}
-
 /// The function's own node, if the kernel makes such nodes (`CONFIG_VFIO_DEVICE_CDEV`). Without
 /// them the directory is there all the same, but its entry has no device number.
 pub(crate) fn device_node(host: &Sysroot, address: Address) -> Result<Option<PathBuf>> {
@@ -95,11 +92,8 @@ pub(crate) fn device_node(host: &Sysroot, address: Address) -> Result<Option<Pat
     Ok(name.map(|name| Path::new("/dev/vfio/devices").join(name)))
 }
 
-/// Whether a driver gives functions to VFIO: vfio-pci, or one of the variants made for certain
-/// cards (mlx5_vfio_pci, nvgrace_gpu_vfio_pci and so on).
-pub(crate) fn is_vfio(driver: &str) -> bool {
-    driver == "vfio-pci" || driver.ends_with("vfio_pci") || driver.ends_with("-vfio-pci")
-}
+/// Drivers beside VFIO's that leave DMA to others.
+const DRIVERS_WITHOUT_DMA: [&str; 2] = ["pci-stub", "pcieport"];
 
 /// Lists the functions of a group that are held by host drivers.
 ///
@@ -107,12 +101,18 @@ pub(crate) fn is_vfio(driver: &str) -> bool {
 /// VFIO's own, pci-stub and those of PCI-to-PCI bridges.
 pub(crate) fn blockers(host: &Sysroot, group: u32) -> Result<Vec<Blocker>, ReadError> {
     let mut blockers = Vec::new();
+    // Where it is not known whether a driver is one of VFIO's, the kernel's word counts, and that
+    // is asked for when it has refused the group.
+    let gives = |device: &str, driver: &str| match device.parse() {
+        Ok(address) => Ok(is_vfio(host, address, driver)?.known() == Some(&true)),
+        Err(_) => Ok(false),
+    };
     for device in host.optional_names(format!("{GROUPS}/{group}/devices"))? {
         let driver = host.link_name(format!("{DEVICES}/{device}/driver"))?;
         let Some(driver) = driver else { continue };
         let class = host.optional_text(format!("{DEVICES}/{device}/class"))?.unwrap_or_default();
         let is_bridge = class.starts_with("0x0604") || class.starts_with("0x0609");
-        if !(is_bridge || is_vfio(&driver) || driver == "pci-stub" || driver == "pcieport") {
+        if !(is_bridge || gives(&device, &driver)? || DRIVERS_WITHOUT_DMA.contains(&&*driver)) {
             blockers.push(Blocker { device, driver });
         }
     }
@@ -152,6 +152,7 @@ mod tests {
                 None => function,
             });
         }
+        tree.directory("/sys/bus/pci/devices/0000:01:00.2/vfio-dev/vfio1");
         let found = blockers(&tree.sysroot(), 7).unwrap();
         let found: Vec<_> = found.iter().map(ToString::to_string).collect();
         let expected = ["0000:00:1f.0 is held by lpc_ich", "0000:01:00.1 is held by snd_hda_intel"];

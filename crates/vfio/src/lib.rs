@@ -14,6 +14,7 @@
 mod capability;
 mod device;
 mod dma;
+mod driver;
 mod error;
 #[cfg(test)]
 mod fixture;
@@ -21,13 +22,16 @@ mod group;
 mod interrupt;
 mod region;
 mod reset;
+mod rom;
 pub mod selftest;
 mod space;
 mod sys;
 pub mod take;
 
+pub use capability::Nonsense;
 pub use device::Device;
 pub use dma::{Access, Aperture, DmaMapping, IovaRange, Memory};
+pub use driver::is_vfio;
 pub use error::{Error, Result};
 pub use group::{Blocker, Choice, Interface};
 pub use interrupt::{Event, Interrupt, InterruptInfo};

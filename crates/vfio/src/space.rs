@@ -5,12 +5,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use host::{ReadError, Sysroot};
+use host::{Measured, ReadError, Sysroot};
 use pci::{Address, Function};
 use rustix::io::Errno;
 use vfio_bindings::bindings::vfio::{VFIO_TYPE1_IOMMU, VFIO_TYPE1v2_IOMMU};
 
 use crate::device::Device;
+use crate::driver::is_vfio;
 use crate::error::{Error, Result};
 use crate::group::{self, Choice, Interface};
 use crate::sys::{Container, DeviceFile, Group, Iommufd, Kernel, Linux};
@@ -103,8 +104,13 @@ impl AddressSpace {
         let function = Function::read(host, address)?;
         // First, as without a group no driver of VFIO takes the function.
         let group = function.group.ok_or(Error::NoGroup { address })?;
+        let gives = match &function.driver {
+            Some(driver) => is_vfio(host, address, driver)?,
+            None => Measured::Known(false),
+        };
         match function.driver {
-            Some(driver) if group::is_vfio(&driver) => {}
+            // Where it is not known, the kernel has the word.
+            _ if gives.known() != Some(&false) => {}
             driver => return Err(Error::NotOnVfio { address, driver }),
         }
         let file = match &self.0.backend {

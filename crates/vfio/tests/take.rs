@@ -3,11 +3,16 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::time::Duration;
 
 use pci::Address;
-use testkit::fake_kernel::{FakeKernel, HUNG_PID, Kill, Killed};
+use testkit::fake_kernel::{FakeKernel, HELPER_PID, HUNG_PID, Kill, Killed};
 use testkit::tree::{Function, Port, Tree};
-use vfio::take::{Keeper, Purpose, Restored, State, TakeError, Unwell};
+use vfio::take::{
+    Keeper, Order, Purpose, Recipient, RestoreError, Restored, State, SysfsWriter, TakeError,
+    Unwell, WriteFailure,
+};
 
 const NIC: &str = "0000:01:00.0";
 const SOUND: &str = "0000:01:00.1";
@@ -34,6 +39,12 @@ type Bindings = [(Option<String>, String); 2];
 
 fn bindings(kernel: &FakeKernel) -> Bindings {
     [kernel.binding(NIC), kernel.binding(SOUND)]
+}
+
+/// How many cards `recover` restores; it is an error if one stays.
+fn recovered(keeper: &Keeper<'_>) -> usize {
+    let all = keeper.recover().unwrap();
+    all.iter().filter(|one| one.outcome.as_ref().unwrap().len() == one.lease.before.len()).count()
 }
 
 #[test]
@@ -109,9 +120,26 @@ fn a_hanging_unbind_is_told_and_never_tried_again() {
     assert_eq!(leases[0].state, State::Hung { pid: HUNG_PID });
     kernel.be_alive(2000);
     kernel.kill(None);
-    assert_eq!(keeper.recover().unwrap(), []);
+    assert_eq!(recovered(&keeper), 0);
     assert!(matches!(keeper.give_back(&leases[0], &[]), Err(TakeError::Taken { .. })));
     assert_eq!(kernel.writes(), []);
+}
+
+#[test]
+fn a_write_that_hung_and_ended_after_all_is_recovered() {
+    let mut kernel = kernel();
+    kernel.hang_on_unbind(NIC);
+    let host = kernel.tree.sysroot();
+    let keeper = Keeper::new(&host, &kernel);
+    let before = bindings(&kernel);
+    assert!(keeper.take(&card(), Purpose::Hold).unwrap_err().is_hung());
+    assert!(kernel.finish());
+    // The process that was told of it has not ended yet, and may be doing what it does then.
+    assert!(matches!(keeper.leases().unwrap()[0].state, State::Busy { .. }));
+    kernel.be_alive(2000);
+    assert_eq!(keeper.leases().unwrap()[0].state, State::Abandoned);
+    assert_eq!(recovered(&keeper), 1);
+    assert_eq!(bindings(&kernel), before);
 }
 
 #[test]
@@ -134,15 +162,15 @@ fn a_run_that_died_is_recovered_and_a_held_card_is_not() {
     let keeper = Keeper::new(&host, &kernel);
     let before = bindings(&kernel);
     keeper.take(&card(), Purpose::Run).unwrap();
-    assert_eq!(keeper.recover().unwrap(), [], "its process lives");
+    assert_eq!(recovered(&keeper), 0, "its process lives");
     kernel.be_alive(2000);
     assert_eq!(keeper.leases().unwrap()[0].state, State::Abandoned);
-    assert_eq!(keeper.recover().unwrap().len(), 1);
+    assert_eq!(recovered(&keeper), 1);
     assert_eq!(bindings(&kernel), before);
 
     keeper.take(&card(), Purpose::Hold).unwrap();
     kernel.be_alive(3000);
-    assert_eq!(keeper.recover().unwrap(), []);
+    assert_eq!(recovered(&keeper), 0);
     assert_eq!(keeper.leases().unwrap()[0].state, State::Held);
 }
 
@@ -179,64 +207,201 @@ fn a_card_that_somebody_else_bound_is_left_alone() {
     assert_eq!(kernel.binding(NIC).0.as_deref(), Some("igb"));
 }
 
-/// Killed before or after each write of `act`, the host is back at `before` after `recover`.
-fn survives_every_kill(act: impl Fn(&Keeper<'_>), prepare: impl Fn(&Keeper<'_>)) -> usize {
-    let mut kills = 0;
+/// While a helper of a dead process writes, its card is busy and nothing is written to it.
+fn assert_busy(keeper: &Keeper<'_>) {
+    let held = keeper.leases().unwrap().remove(0);
+    let State::HelperAtWork { work: Some(work) } = &held.state else {
+        panic!("{:?}", held.state);
+    };
+    assert_eq!(work.pid, HELPER_PID);
+    for one in keeper.recover().unwrap() {
+        let error = one.outcome.unwrap_err();
+        let TakeError::Taken { state, .. } = &error else { panic!("{error}") };
+        assert_eq!(*state, held.state);
+    }
+    let again = keeper.take(&card(), Purpose::Hold).unwrap_err();
+    assert!(matches!(again, TakeError::Taken { state: State::HelperAtWork { .. }, .. }), "{again}");
+}
+
+type Act = fn(&FakeKernel, &Keeper<'_>);
+
+/// Killed at any point of `act`, the host is back at `before` after `recover`. Returns how often it
+/// was killed at a write, and elsewhere.
+fn survives_every_kill(act: Act, prepare: Act) -> [usize; 2] {
+    let writes = [Kill::Before, Kill::Within, Kill::After].map(|when| kills(act, prepare, when));
+    [writes.iter().sum(), kills(act, prepare, Kill::At)]
+}
+
+fn kills(act: Act, prepare: Act, when: fn(usize) -> Kill) -> usize {
     for number in 0.. {
-        let mut reached = false;
-        for kill in [Kill::Before(number), Kill::After(number)] {
-            let kernel = kernel();
-            let host = kernel.tree.sysroot();
-            let keeper = Keeper::new(&host, &kernel);
-            let before = bindings(&kernel);
-            prepare(&keeper);
-            kernel.kill(Some(kill));
-            let outcome = catch_unwind(AssertUnwindSafe(|| act(&keeper)));
-            kernel.kill(None);
-            if let Err(payload) = outcome {
+        let kill = when(number);
+        let kernel = kernel();
+        let host = kernel.tree.sysroot();
+        let keeper = Keeper::new(&host, &kernel).patience(Duration::from_millis(1));
+        let before = bindings(&kernel);
+        let first_owner = host.node("/dev").unwrap().uid;
+        prepare(&kernel, &keeper);
+        kernel.kill(Some(kill));
+        let outcome = catch_unwind(AssertUnwindSafe(|| act(&kernel, &keeper)));
+        kernel.kill(None);
+        let killed = match outcome {
+            Ok(()) => false,
+            Err(payload) => {
                 assert!(payload.is::<Killed>(), "{kill:?} failed otherwise");
-                (reached, kills) = (true, kills + 1);
+                true
             }
-            kernel.be_alive(2000);
-            keeper.recover().unwrap();
-            for held in keeper.leases().unwrap() {
-                // Killed after the last write, the card may already count as taken to be kept.
-                keeper.give_back(&held, &[]).unwrap();
-            }
-            assert_eq!(bindings(&kernel), before, "{kill:?}");
+        };
+        kernel.be_alive(3000);
+        if kernel.is_late() {
+            assert_busy(&keeper);
+            assert!(kernel.finish());
         }
-        if !reached {
-            return kills;
+        recovered(&keeper);
+        for held in keeper.leases().unwrap() {
+            // Killed after the last write, the card may already count as taken to be kept.
+            assert_eq!(held.state, State::Held, "{kill:?}");
+            keeper.give_back(&held, &[]).unwrap();
+        }
+        assert_eq!(bindings(&kernel), before, "{kill:?}");
+        let owners = kernel.owners();
+        let last = owners.last();
+        assert!(last.is_none_or(|(_, uid, _)| *uid == first_owner), "{kill:?}: {owners:?}");
+        let left = host.names("/run/kireji/leases").unwrap();
+        assert!(left.iter().all(|name| name.ends_with(".helper")), "{kill:?}: {left:?}");
+        if !killed {
+            return number;
         }
     }
-    unreachable!("the writes come to an end")
+    unreachable!("the points come to an end")
+}
+
+fn take_for_yui(_: &FakeKernel, keeper: &Keeper<'_>) {
+    let yui = Recipient { name: Some("yui".into()), uid: 65_533, gid: 100 };
+    keeper.take_for(&card(), Purpose::Hold, Some(&yui)).unwrap();
+}
+
+fn give_back(_: &FakeKernel, keeper: &Keeper<'_>) {
+    let held = keeper.leases().unwrap().remove(0);
+    keeper.give_back(&held, &[]).unwrap();
 }
 
 #[test]
-fn a_take_killed_at_any_write_is_recovered() {
-    let take = |keeper: &Keeper<'_>| drop(keeper.take(&card(), Purpose::Hold).unwrap());
-    // Override, unbind and probe of the one, override and probe of the other, each twice.
-    assert_eq!(survives_every_kill(take, |_| {}), 10);
+fn a_take_killed_at_any_point_is_recovered() {
+    // Override, unbind and probe of the one, override and probe of the other, each thrice. Four
+    // points around the two journal lines of each, and of giving the node away and of the end; two
+    // around the journal's beginning and two around the node's change of owner.
+    assert_eq!(survives_every_kill(take_for_yui, |_, _| {}), [5 * 3, 5 * 4 + 2 * 4 + 2 + 2]);
 }
 
 #[test]
-fn a_return_killed_at_any_write_is_recovered() {
-    let prepare = |keeper: &Keeper<'_>| drop(keeper.take(&card(), Purpose::Hold).unwrap());
-    let give_back = |keeper: &Keeper<'_>| {
-        let held = keeper.leases().unwrap().remove(0);
-        keeper.give_back(&held, &[]).unwrap();
+fn a_return_killed_at_any_point_is_recovered() {
+    // Unbind and override of the one; override, unbind, probe and override of the other. Four
+    // points around the journal lines of each and of the beginning, two around the node's change
+    // of owner, three around the end of lock and journal.
+    let expected = [6 * 3, 6 * 4 + 4 + 2 + 3];
+    assert_eq!(survives_every_kill(give_back, take_for_yui), expected);
+}
+
+#[test]
+fn a_recovery_killed_at_any_point_is_recovered() {
+    let dies: Act = |kernel, keeper| {
+        keeper.take(&card(), Purpose::Run).unwrap();
+        kernel.be_alive(2000);
     };
-    // Unbind and override of the one; override, unbind, probe and override of the other.
-    assert_eq!(survives_every_kill(give_back, prepare), 12);
+    let recover: Act = |_, keeper| assert_eq!(recovered(keeper), 1);
+    assert_eq!(survives_every_kill(recover, dies), [6 * 3, 6 * 4 + 4 + 3]);
 }
 
 #[test]
-fn a_recovery_killed_at_any_write_is_recovered() {
-    let kernel_dies = |keeper: &Keeper<'_>| drop(keeper.take(&card(), Purpose::Run).unwrap());
-    let recover = |keeper: &Keeper<'_>| {
-        // The owner is this process, so return what it holds, as the next command would.
-        let held = keeper.leases().unwrap().remove(0);
-        keeper.give_back(&held, &[]).unwrap();
+fn the_late_write_of_one_card_is_in_no_other_ones_way() {
+    let kernel = kernel();
+    let host = kernel.tree.sysroot();
+    let keeper = Keeper::new(&host, &kernel).patience(Duration::from_millis(1));
+    let before = bindings(&kernel);
+    let [nic, sound] = card()[..] else { panic!("two functions") };
+    // Unbind is the second write of a take.
+    kernel.kill(Some(Kill::Within(1)));
+    let take = || keeper.take(&[nic], Purpose::Hold);
+    assert!(catch_unwind(AssertUnwindSafe(take)).is_err());
+    kernel.kill(None);
+    kernel.be_alive(2000);
+    let held = keeper.take(&[sound], Purpose::Hold).unwrap();
+    assert_eq!(kernel.binding(SOUND).0.as_deref(), Some("vfio-pci"));
+    keeper.give_back(&held, &[]).unwrap();
+    assert_busy(&keeper);
+    assert!(kernel.finish());
+    assert_eq!(recovered(&keeper), 1);
+    assert_eq!(bindings(&kernel), before);
+}
+
+#[test]
+fn nodes_are_given_to_a_user_and_taken_back() {
+    let kernel = kernel();
+    let host = kernel.tree.sysroot();
+    let keeper = Keeper::new(&host, &kernel);
+    let yui = Recipient { name: Some("yui".into()), uid: 1000, gid: 100 };
+    let held = keeper.take_for(&card(), Purpose::Hold, Some(&yui)).unwrap();
+    let given = ("/dev/vfio/2".to_owned(), 1000, 100);
+    assert_eq!(kernel.owners(), std::slice::from_ref(&given));
+    assert_eq!(keeper.leases().unwrap(), std::slice::from_ref(&held));
+    assert_eq!(held.lease.user, Some(yui.clone()));
+    // Given again, as to a run, it still goes back to its first owner.
+    let mori = Recipient { name: None, uid: 1001, gid: 100 };
+    keeper.hand_over(&held, &mori).unwrap();
+    keeper.give_back(&held, &[]).unwrap();
+    let node = host.node("/dev").unwrap();
+    let (uid, gid) = (node.uid, node.gid);
+    let expected =
+        [given, ("/dev/vfio/2".to_owned(), 1001, 100), ("/dev/vfio/2".to_owned(), uid, gid)];
+    assert_eq!(kernel.owners(), expected);
+    assert!(!host.exists("/dev/vfio/2"), "its node is gone with the last function");
+}
+
+#[test]
+fn a_node_that_cannot_be_given_away_undoes_the_take() {
+    let kernel = kernel();
+    let host = kernel.tree.sysroot();
+    let before = bindings(&kernel);
+    let denied = Denied(&kernel);
+    let keeper = Keeper::new(&host, &denied);
+    let yui = Recipient { name: None, uid: 1000, gid: 100 };
+    let error = keeper.take_for(&card(), Purpose::Hold, Some(&yui)).unwrap_err();
+    let TakeError::Step { source: RestoreError::HandOver(_), .. } = &error else {
+        panic!("{error}")
     };
-    assert_eq!(survives_every_kill(recover, kernel_dies), 12);
+    assert_eq!(bindings(&kernel), before);
+    assert_eq!(keeper.leases().unwrap(), []);
+}
+
+/// A kernel that lets nobody give files away.
+struct Denied<'a>(&'a FakeKernel);
+
+impl SysfsWriter for Denied<'_> {
+    fn write(&self, order: &Order<'_>) -> Result<(), WriteFailure> {
+        self.0.write(order)
+    }
+
+    fn chown(&self, _: &Path, _: u32, _: u32) -> std::io::Result<()> {
+        Err(std::io::ErrorKind::PermissionDenied.into())
+    }
+}
+
+#[test]
+fn a_function_on_a_variant_of_vfio_pci_stays_there() {
+    let mut kernel = kernel();
+    kernel.tree.bind(NIC, "e1000e_vfio_pci");
+    kernel.natural(NIC, "e1000e_vfio_pci");
+    kernel.tree.directory(&format!("/sys/bus/pci/devices/{NIC}/vfio-dev/vfio0"));
+    let host = kernel.tree.sysroot();
+    let keeper = Keeper::new(&host, &kernel);
+    kernel.kill(None);
+    let held = keeper.take(&card()[..1], Purpose::Run).unwrap();
+    assert!(held.lease.before[0].1.is_vfio());
+    // It may even be unwell: no native driver is let at it.
+    let config = format!("{}/config", kernel.tree.device(NIC));
+    kernel.tree.write(&config, [0xff; 64]);
+    let restored = keeper.give_back(&held, &[]).unwrap();
+    assert!(matches!(&restored[..], [Restored::Back(..)]), "{restored:?}");
+    assert_eq!(kernel.binding(NIC).0.as_deref(), Some("e1000e_vfio_pci"));
+    assert_eq!(kernel.writes(), []);
 }

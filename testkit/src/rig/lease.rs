@@ -3,15 +3,17 @@
 //! What `testkit::fake_kernel` claims of the kernel is tried here on the real one.
 
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use host::SystemRunner;
+use host::{Measured, SystemRunner};
 use pci::{Address, Function};
 use vfio::Device;
-use vfio::take::{Binding, HelperWriter, SysfsWriter, WriteFailure};
+use vfio::take::{
+    Binding, DirectWriter, HelperWriter, Keeper, Order, Purpose, SysfsWriter, WriteFailure,
+};
 
-use super::command::command;
+use super::command::{Ended, command};
 use super::{Outcome, Rig, one, said};
 
 const VFIO_PCI: &str = "vfio-pci";
@@ -29,12 +31,17 @@ impl Rig<'_> {
 /// A card goes and comes back, and a second command meanwhile is told that it is busy.
 pub(super) fn comes_back(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
     let before = rig.bindings(functions)?;
+    let given = before.iter().any(|binding| binding.vfio != Measured::Known(false));
+    rig.holds("no host driver gives a card to VFIO", !given)?;
     for address in functions {
         rig.expect(&format!("take {address}"), 0)?;
+        let registered = rig.host.optional_names(format!("{}/vfio-dev", Function::path(*address)));
+        rig.holds("the kernel shows that VFIO has it", !registered.map_err(said)?.is_empty())?;
         let taken = Binding {
             driver: Some(VFIO_PCI.to_owned()),
             driver_override: Some(VFIO_PCI.to_owned()),
             resets: rig.binding(*address)?.resets,
+            vfio: Measured::Known(true),
         };
         rig.same("its binding", rig.binding(*address)?, taken)?;
         let again = rig.expect(&format!("take {address}"), 12)?;
@@ -133,11 +140,15 @@ pub(super) fn user_is_named(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
     let helper = HelperWriter {
         runner: &SystemRunner,
         executable: PathBuf::from("/bin/kireji"),
-        args: ["internal", "write-sysfs"].map(str::to_owned).to_vec(),
+        args: vec![
+            "internal".to_owned(),
+            "write-sysfs".to_owned(),
+            format!("--parent={}", std::process::id()),
+        ],
         limit: Duration::from_secs(2),
     };
-    let unbind = format!("{}/driver/unbind", Function::path(address));
-    match helper.write(&unbind, &address.to_string()) {
+    let path = format!("{}/driver/unbind", Function::path(address));
+    match helper.write(&Order { path: &path, value: &address.to_string(), lock: None }) {
         Err(WriteFailure::Hung { .. }) => rig.ok("an unbind of a device in use hangs"),
         other => return Err(format!("the unbind of a device in use: {other:?}")),
     }
@@ -162,25 +173,56 @@ impl Rig<'_> {
     }
 }
 
-impl Rig<'_> {
-    /// Waits until no helper of the tool is writing.
-    fn no_helper_is_left(&self) -> Outcome {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        loop {
-            let processes = self.host.names("/proc").map_err(said)?;
-            let is_helper = |name: &String| {
-                let line = self.host.text(format!("/proc/{name}/cmdline")).unwrap_or_default();
-                line.contains("write-sysfs")
-            };
-            if !processes.iter().any(is_helper) {
-                return Ok(());
-            }
-            if Instant::now() > deadline {
-                return Err("a helper does not end".to_owned());
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
+/// Takes a card for a run, and dies with it.
+pub(super) fn abandon(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
+    let writer = DirectWriter(&rig.host);
+    Keeper::new(&rig.host, &writer).take(functions, Purpose::Run).map_err(said)?;
+    Ok(())
+}
+
+/// kireji is killed while its helper is in the kernel. The helper's card is busy until its write
+/// has ended, other cards are not, and what it did late is undone.
+pub(super) fn late_write(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
+    let [address, other] = functions else { return Err("this takes two functions".to_owned()) };
+    let before = rig.bindings(functions)?;
+    let itself = std::env::current_exe().map_err(said)?;
+    let abandoned = Command::new(itself).args(["abandon", &address.to_string()]).status();
+    rig.holds("a card is left behind", abandoned.map_err(said)?.success())?;
+    let device = Device::open(&rig.host, *address).map_err(said)?;
+    // The unbind of a device that is open does not end.
+    let mut killed = command("recover").stdout(Stdio::null()).spawn().map_err(said)?;
+    let lock = format!("/run/kireji/leases/{address}.helper");
+    let is_at_work =
+        || Ok(rig.host.optional_text(&lock).map_err(said)?.unwrap_or_default().contains("unbind"));
+    rig.settles("its helper is at work", is_at_work)?;
+    // What is left for it to do is to enter the kernel.
+    std::thread::sleep(Duration::from_millis(500));
+    killed.kill().map_err(said)?;
+    killed.wait().map_err(said)?;
+
+    let status = rig.expect("status", 0)?;
+    rig.says(&status.out, "still writes")?;
+    let busy = rig.expect("recover", 12)?;
+    rig.says(&busy.err, "still writes")?;
+    rig.says(&busy.err, "/driver/unbind")?;
+    let refused = rig.expect(&format!("return {address}"), 12)?;
+    rig.says(&refused.err, "reboot, do not retry")?;
+    let passed = rig.expect(&format!("take {other}"), 0)?;
+    rig.says(&passed.err, "could not be recovered")?;
+    rig.expect(&format!("return {other}"), 0)?;
+
+    let recovery = command("recover").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let recovery = recovery.map_err(said)?;
+    std::thread::sleep(Duration::from_millis(500));
+    drop(device);
+    let ended = Ended::from(recovery.wait_with_output().map_err(said)?);
+    if ended.code != Some(0) {
+        return Err(format!("recover: {:?} {}", ended.code, ended.err));
     }
+    rig.says(&ended.out, "is back on")?;
+    rig.same("the first drivers and overrides", rig.bindings(functions)?, before)?;
+    let status = rig.expect("status", 0)?;
+    rig.says(&status.out, "No card is held.")
 }
 
 /// How often the tool is killed, at a random moment of a command.
@@ -219,8 +261,6 @@ pub(super) fn survives_kills(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
         std::thread::sleep(moment);
         child.kill().map_err(said)?;
         child.wait().map_err(said)?;
-        // A helper that was in the kernel when its parent died ends its one write.
-        rig.no_helper_is_left()?;
         let recovered = rig.kireji("recover")?;
         if recovered.code != Some(0) {
             return Err(format!("recover after kill {kill}: {}", recovered.err));

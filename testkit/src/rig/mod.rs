@@ -9,10 +9,13 @@ mod edu;
 mod lease;
 mod proof;
 mod qtest;
+mod reference;
 mod refusals;
+mod resets;
 mod rom;
 mod run;
 mod selftest;
+mod user;
 
 use std::fmt::{Debug, Display};
 
@@ -42,16 +45,23 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("twins", lease::twins),
     ("shared", lease::shared),
     ("user-is-named", lease::user_is_named),
+    ("abandon", lease::abandon),
+    ("late-write", lease::late_write),
     ("rom", rom::saved),
     ("runs-and-returns", run::runs_and_returns),
+    ("resets-are-limited", resets::are_limited),
+    ("resets-of-a-run", resets::of_a_run),
+    ("runs-as-user", user::runs_as_user),
     ("survives-qemus-death", run::survives_qemus_death),
     ("survives-its-own-death", run::survives_its_own_death),
     ("stops-on-a-signal", run::stops_on_a_signal),
+    ("survives-random-kills", run::survives_random_kills),
     ("survives-kills", lease::survives_kills),
     ("whole-card", proof::whole_card),
     ("proof-in-one-command", proof::in_one_command),
     ("proof-without-remapping", proof::without_remapping),
     ("inner-machine", qtest::works),
+    ("inner-linux", reference::works),
 ];
 
 /// The rig that we are in.

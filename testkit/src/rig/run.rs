@@ -14,11 +14,11 @@ use crate::image::{self, Then};
 /// How long an inner QEMU may take to be up, under two levels of translation.
 const UP: Duration = Duration::from_secs(120);
 
-fn words(address: Address, image: &str) -> String {
+pub(super) fn words(address: Address, image: &str) -> String {
     format!("run {image} --device {address} --net none --memory 64 --cpus 1 --accel tcg --json")
 }
 
-fn image(name: &str, then: Then) -> String {
+pub(super) fn image(name: &str, then: Then) -> String {
     let path = format!("/tmp/{name}.image");
     image::write(path.as_ref(), "hello from the guest\r\n", then);
     path
@@ -144,4 +144,50 @@ pub(super) fn stops_on_a_signal(rig: &Rig<'_>, functions: &[Address]) -> Outcome
         rig.same("its binding", rig.binding_of(address)?, before.clone())?;
     }
     Ok(())
+}
+
+/// How often a run is killed at a random moment; a start takes seconds here.
+const KILLS: u32 = 12;
+
+/// kireji and QEMU in turn are killed at a random moment of a run; each time the card comes back.
+pub(super) fn survives_random_kills(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
+    let address = one(functions)?;
+    let before = rig.binding_of(address)?;
+    let started = Instant::now();
+    let (mut run, _) = rig.started(address)?;
+    let whole = started.elapsed();
+    run.kill().map_err(said)?;
+    run.wait().map_err(said)?;
+    rig.expect("recover", 0)?;
+    let seed = started.elapsed().subsec_nanos() | 1;
+    rig.ok(format!("the card is open after {} ms; seed {seed}", whole.as_millis()));
+
+    let line = words(address, &image("halt", Then::Halt));
+    let mut random = seed;
+    let mut midway = 0;
+    for kill in 0..KILLS {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let share = |of: Duration| of * (random >> 16) / 0xffff;
+        let child = command(&line).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let mut run = child.map_err(said)?;
+        // Odd ones kill QEMU, some time after it is there.
+        if kill % 2 == 0 {
+            std::thread::sleep(share(whole));
+            run.kill().map_err(said)?;
+        } else {
+            let qemu = rig.wait_for("QEMU runs", UP, || rig.qemu())?;
+            std::thread::sleep(share(whole / 4));
+            kill_process(qemu, Signal::KILL).map_err(said)?;
+        }
+        run.wait().map_err(said)?;
+        midway += u32::from(rig.binding_of(address)? != before);
+        rig.expect("recover", 0)?;
+        rig.same(
+            &format!("its binding after kill {kill}"),
+            rig.binding_of(address)?,
+            before.clone(),
+        )?;
+    }
+    rig.ok(format!("{KILLS} kills, {midway} of them with the card away"));
+    rig.holds("some kills fell into the work", midway > 0)
 }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use host::atomic::WriteError;
 use host::modules::{Modules, ModulesError};
 use host::{ReadError, Sysroot};
 
@@ -21,6 +22,10 @@ const WORKING_MEMORY: u64 = 96;
 const DISPLAY_MEMORY: u64 = 512;
 /// What a kernel is taken to need if its image does not say, in MiB.
 const KERNEL_MEMORY: u64 = 128;
+
+/// What the files are called.
+const KERNEL: &str = "kernel";
+const INITRAMFS: &str = "initramfs";
 
 /// How long drivers get, in seconds of the guest, on a processor and on an emulated one. A network
 /// card may take some to find its link; Linux itself waits up to 12 for an address by DHCP
@@ -44,7 +49,7 @@ pub enum BootError {
     #[error("the host cannot be read")]
     Read(#[from] ReadError),
     /// No function was named.
-    #[error("no function to look at was named")]
+    #[error("the reference guest needs a card to look at")]
     NoFunction,
 }
 
@@ -53,6 +58,7 @@ impl BootError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Kernel(error) => error.hint(),
+            Self::NoFunction => Some("name a card of this host with --device".to_owned()),
             _ => None,
         }
     }
@@ -193,23 +199,44 @@ fn memory_mib(image: &[u8], initramfs: &Initramfs, functions: &[Wanted]) -> u64 
 }
 
 impl Boot {
-    /// Writes what QEMU loads into `directory`, and returns what starts in the machine.
+    /// Returns what starts in the machine, once [`Boot::write`] has made its files in `directory`.
+    pub fn of(&self, directory: &Path) -> machine::Boot {
+        machine::Boot::Kernel {
+            kernel: match &self.kernel {
+                KernelImage::File(path) => path.clone(),
+                KernelImage::Unpacked(_) => directory.join(KERNEL),
+            },
+            initrd: directory.join(INITRAMFS),
+            command_line: self.command_line.clone(),
+        }
+    }
+
+    /// Returns the files that [`Boot::write`] makes in `directory`.
+    pub fn files(&self, directory: &Path) -> Vec<PathBuf> {
+        let kernel = matches!(self.kernel, KernelImage::Unpacked(_)).then_some(KERNEL);
+        kernel.into_iter().chain([INITRAMFS]).map(|name| directory.join(name)).collect()
+    }
+
+    /// Writes what QEMU loads into `directory`.
     ///
     /// # Errors
     /// A file cannot be written.
-    pub fn write(&self, directory: &Path) -> io::Result<machine::Boot> {
-        let kernel = match &self.kernel {
-            KernelImage::File(path) => path.clone(),
-            KernelImage::Unpacked(bytes) => {
-                let path = directory.join("kernel");
-                std::fs::write(&path, bytes)?;
-                path
-            }
+    pub fn write(&self, directory: &Path) -> Result<(), WriteError> {
+        let at = |path: &Path| {
+            let path = path.to_owned();
+            move |source| WriteError { path, source }
         };
-        let initrd = directory.join("initramfs");
-        let mut file = BufWriter::new(File::create(&initrd)?);
+        if let KernelImage::Unpacked(bytes) = &self.kernel {
+            let path = directory.join(KERNEL);
+            std::fs::write(&path, bytes).map_err(at(&path))?;
+        }
+        let path = directory.join(INITRAMFS);
+        self.write_initramfs(&path).map_err(at(&path))
+    }
+
+    fn write_initramfs(&self, path: &Path) -> io::Result<()> {
+        let mut file = BufWriter::new(File::create(path)?);
         self.initramfs.write(&mut file)?;
-        file.flush()?;
-        Ok(machine::Boot::Kernel { kernel, initrd, command_line: self.command_line.clone() })
+        file.flush()
     }
 }

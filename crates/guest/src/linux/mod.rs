@@ -18,6 +18,6 @@ pub mod report;
 mod verdict;
 
 pub use boot::{Boot, BootError, KernelImage, Request, Wanted, prepare};
-pub use observer::{Observer, Seen, Stage};
+pub use observer::{Observer, Stage};
 pub use plan::Nonce;
 pub use verdict::{Outcome, Verdict};

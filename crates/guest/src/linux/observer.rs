@@ -7,10 +7,9 @@ use super::line::{Line, decode};
 use super::plan::Nonce;
 use super::report::{FunctionReport, Record, Refused};
 use super::verdict::{Outcome, Verdict};
-
-/// The longest line that is kept, in bytes. A record holds a few dozen lines of the kernel's log at
-/// most.
-const LINE_LIMIT: usize = 256 << 10;
+use crate::guests::{self, Finding, Sign};
+use crate::lines::Lines;
+use crate::process::GuestEnd;
 
 /// How the kernel introduces itself (init/main.c, `linux_banner`) and ends (kernel/panic.c).
 const BANNER: &str = "Linux version ";
@@ -32,6 +31,18 @@ pub enum Stage {
     Report,
 }
 
+impl Stage {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Firmware => "firmware",
+            Self::Kernel => "kernel",
+            Self::Init => "first-process",
+            Self::Drivers => "drivers",
+            Self::Report => "report",
+        }
+    }
+}
+
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -44,29 +55,12 @@ impl fmt::Display for Stage {
     }
 }
 
-/// Something that the serial line said.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Seen {
-    /// A stage was reached.
-    Stage(Stage),
-    /// The report on a function came.
-    Function(Box<FunctionReport>),
-    /// A line of the report was damaged on its way.
-    Damaged,
-    /// The guest gave up.
-    GaveUp(String),
-    /// The kernel panicked.
-    Panic(String),
-}
-
 /// The observer of one run.
 #[derive(Debug)]
 pub struct Observer {
     nonce: Nonce,
     functions: usize,
-    line: Vec<u8>,
-    // The rest of a line that is too long is not looked at.
-    overlong: bool,
+    lines: Lines,
     stage: Stage,
     refused: Vec<Refused>,
     reports: BTreeMap<usize, FunctionReport>,
@@ -82,8 +76,7 @@ impl Observer {
         Self {
             nonce,
             functions,
-            line: Vec::new(),
-            overlong: false,
+            lines: Lines::default(),
             stage: Stage::default(),
             refused: Vec::new(),
             reports: BTreeMap::new(),
@@ -94,84 +87,61 @@ impl Observer {
         }
     }
 
-    /// Takes bytes of the serial line, in whatever pieces they come, and returns what they said.
-    pub fn feed(&mut self, bytes: &[u8]) -> Vec<Seen> {
-        let mut seen = Vec::new();
-        for piece in bytes.split_inclusive(|byte| matches!(byte, b'\n' | b'\r')) {
-            let (text, ended) = match piece.split_last() {
-                Some((b'\n' | b'\r', text)) => (text, true),
-                _ => (piece, false),
-            };
-            if self.line.len() + text.len() > LINE_LIMIT {
-                self.overlong = true;
-                self.line.clear();
-            }
-            if !self.overlong {
-                self.line.extend_from_slice(text);
-            }
-            if ended {
-                let line = std::mem::take(&mut self.line);
-                if !std::mem::take(&mut self.overlong) && !line.is_empty() {
-                    self.line(&line, &mut seen);
-                }
-            }
-        }
-        seen
-    }
-
-    fn line(&mut self, line: &[u8], seen: &mut Vec<Seen>) {
+    fn line(&mut self, line: &[u8], signs: &mut Vec<Sign>) {
         match decode(&self.nonce, line) {
-            Line::Record(record) => self.record(record, seen),
+            Line::Record(record) => self.record(record, signs),
             Line::Damaged => {
                 self.damaged = self.damaged.saturating_add(1);
-                seen.push(Seen::Damaged);
+                signs.push(Sign::Damaged);
             }
-            Line::Other => self.other(&String::from_utf8_lossy(line), seen),
+            Line::Other => self.other(&String::from_utf8_lossy(line), signs),
         }
     }
 
-    fn other(&mut self, line: &str, seen: &mut Vec<Seen>) {
+    fn other(&mut self, line: &str, signs: &mut Vec<Sign>) {
         if line.contains(BANNER) {
-            self.reach(Stage::Kernel, seen);
+            self.reach(Stage::Kernel, signs);
         }
         if let Some((_, message)) = line.split_once(PANIC)
             && self.panic.is_none()
         {
-            self.panic = Some(message.trim().to_owned());
-            seen.push(Seen::Panic(message.trim().to_owned()));
+            let reason = message.trim().to_owned();
+            self.panic = Some(reason.clone());
+            signs.push(Sign::Panicked { reason });
         }
     }
 
-    fn record(&mut self, record: Record, seen: &mut Vec<Seen>) {
+    fn record(&mut self, record: Record, signs: &mut Vec<Sign>) {
         match record {
-            Record::Started { .. } => self.reach(Stage::Init, seen),
+            Record::Started { .. } => self.reach(Stage::Init, signs),
             Record::Loaded { refused, .. } => {
                 self.refused = refused;
-                self.reach(Stage::Drivers, seen);
+                self.reach(Stage::Drivers, signs);
             }
             Record::Function(report) => {
                 if report.index < self.functions && !self.reports.contains_key(&report.index) {
                     self.reports.insert(report.index, (*report).clone());
-                    seen.push(Seen::Function(report));
+                    let outcome = self.outcome(&report);
+                    signs.push(Sign::Report { function: report, outcome });
                 }
             }
             Record::Ended { functions, .. } => {
                 self.ended = Some(functions);
                 if self.is_complete() {
-                    self.reach(Stage::Report, seen);
+                    self.reach(Stage::Report, signs);
                 }
             }
             Record::Failed { reason } => {
                 self.gave_up = Some(reason.clone());
-                seen.push(Seen::GaveUp(reason));
+                signs.push(Sign::GaveUp { reason });
             }
         }
     }
 
-    fn reach(&mut self, stage: Stage, seen: &mut Vec<Seen>) {
+    fn reach(&mut self, stage: Stage, signs: &mut Vec<Sign>) {
         if stage > self.stage {
             self.stage = stage;
-            seen.push(Seen::Stage(stage));
+            signs.push(Sign::Reached { stage: stage.name() });
         }
     }
 
@@ -221,6 +191,36 @@ impl Observer {
         } else {
             Verdict::NothingToShow
         }
+    }
+}
+
+impl guests::Observer for Observer {
+    fn feed(&mut self, bytes: &[u8]) -> Vec<Sign> {
+        let mut signs = Vec::new();
+        let mut lines = std::mem::take(&mut self.lines);
+        lines.feed(bytes, |line| self.line(line, &mut signs));
+        self.lines = lines;
+        signs
+    }
+
+    fn judge(&self, end: GuestEnd) -> guests::Verdict {
+        let verdict = self.verdict();
+        let summary = verdict.to_string();
+        let finding = match (&verdict, end) {
+            (Verdict::Passed, _) => Finding::Done,
+            (Verdict::Failed { .. }, _) => Finding::NotDriven,
+            (Verdict::NothingToShow, _) => Finding::Unproven,
+            (Verdict::Panicked { .. }, _) => Finding::Panicked,
+            (Verdict::GaveUp { .. }, _) => Finding::NotBooted,
+            (Verdict::Incomplete { .. }, GuestEnd::Stopped) => Finding::Stopped,
+            (Verdict::Incomplete { .. }, GuestEnd::TimedOut) => Finding::Hung,
+            (Verdict::Incomplete { .. }, GuestEnd::Panicked) => Finding::Panicked,
+            (
+                Verdict::Incomplete { .. },
+                GuestEnd::ShutDown | GuestEnd::Reset | GuestEnd::Closed,
+            ) => Finding::NotBooted,
+        };
+        guests::Verdict { finding, summary, reasons: verdict.reasons() }
     }
 }
 

@@ -2,10 +2,13 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 use super::report::{FunctionReport, Refused};
 
 /// What became of one function.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "result", rename_all = "kebab-case")]
 pub enum Outcome {
     /// A driver has it.
     Bound {
@@ -75,39 +78,45 @@ impl FunctionReport {
     }
 }
 
+impl Verdict {
+    /// Returns what led to it.
+    pub fn reasons(&self) -> Vec<String> {
+        match self {
+            Self::Passed | Self::NothingToShow => Vec::new(),
+            Self::Failed { functions } => {
+                functions.iter().map(|(name, outcome)| format!("{name}: {outcome}")).collect()
+            }
+            Self::GaveUp { reason } => vec![reason.clone()],
+            Self::Panicked { message } => vec![message.clone()],
+            Self::Incomplete { stage, damaged } => {
+                let far = format!("it came as far as {stage}");
+                let damaged = (*damaged > 0).then(|| format!("{damaged} lines of it were damaged"));
+                std::iter::once(far).chain(damaged).collect()
+            }
+        }
+    }
+}
+
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Bound { driver } => write!(f, "bound to {driver}"),
+            Self::Bound { driver } => write!(f, "{driver} drives it"),
             Self::NoDriver => f.write_str("the kernel has no driver for it"),
-            Self::NotBound { reason } => write!(f, "not bound: {reason}"),
-            Self::Absent => f.write_str("the guest saw no such function"),
+            Self::NotBound { reason } => write!(f, "no driver bound it: {reason}"),
+            Self::Absent => f.write_str("the guest did not see it"),
         }
     }
 }
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Passed => f.write_str("the card's own Linux driver works with it in the guest"),
-            Self::Failed { functions } => {
-                for (number, (name, outcome)) in functions.iter().enumerate() {
-                    let comma = if number > 0 { "; " } else { "" };
-                    write!(f, "{comma}{name}: {outcome}")?;
-                }
-                Ok(())
-            }
-            Self::NothingToShow => {
-                f.write_str("the kernel has no driver for the card, so nothing is shown")
-            }
-            Self::GaveUp { reason } => write!(f, "the guest gave up: {reason}"),
-            Self::Panicked { message } => write!(f, "the guest's kernel panicked: {message}"),
-            Self::Incomplete { stage, damaged: 0 } => {
-                write!(f, "the guest made no report; it came as far as {stage}")
-            }
-            Self::Incomplete { damaged, .. } => {
-                write!(f, "the guest's report came through incomplete, {damaged} lines damaged")
-            }
-        }
+        f.write_str(match self {
+            Self::Passed => "the card works in the reference guest",
+            Self::Failed { .. } => "the card does not work in the reference guest",
+            Self::NothingToShow => "the kernel has no driver for the card, so nothing is shown",
+            Self::GaveUp { .. } => "the reference guest gave up",
+            Self::Panicked { .. } => "the reference guest's kernel panicked",
+            Self::Incomplete { .. } => "the reference guest ended without a whole report",
+        })
     }
 }

@@ -23,6 +23,12 @@ pub(super) const LAST_PORT: u8 = 0x1e;
 /// allows the same (src/qemu/qemu_domain.c of libvirt, qemuDomainGetMemLockLimitBytes).
 const LOCKED_BESIDE_MEMORY: u64 = 1 << 30;
 
+/// The processor that takes the least work to translate: x86-64-v2, which distributions' libraries
+/// may need, and random numbers, without which a kernel collects them slowly.
+const PLAIN_CPU: &str = "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+rdrand";
+/// How long an instruction takes by a clock that counts them, as a power of two of nanoseconds.
+const INSTRUCTION: u8 = 4;
+
 /// Something that QEMU must be able to do.
 pub(super) enum Need {
     Machine,
@@ -149,15 +155,19 @@ impl<'a> Builder<'a> {
         let (accelerator, value, cpu) = match request.accelerator {
             Accelerator::Kvm => ("kvm", "kvm", Some("host")),
             Accelerator::Tcg => ("tcg", "tcg,thread=multi", Some("max")),
+            Accelerator::TcgCounted => ("tcg", "tcg,thread=single", Some(PLAIN_CPU)),
             Accelerator::Qtest => ("qtest", "qtest", None),
         };
         if !self.qemu.accelerators.contains(accelerator) {
             self.lacks(Need::Accelerator(accelerator), None);
         }
-        if request.accelerator == Accelerator::Tcg {
+        if accelerator == "tcg" {
             self.note(Note::Slow);
         }
         self.arguments.option("-accel", value);
+        if request.accelerator == Accelerator::TcgCounted {
+            self.arguments.option("-icount", format!("shift={INSTRUCTION}"));
+        }
         if let Some(cpu) = cpu {
             self.arguments.option("-cpu", cpu);
         }

@@ -7,7 +7,9 @@ use pci::Address;
 
 use super::arguments::Properties;
 use super::builder::{Builder, FIRST_PORT, LAST_PORT, Need};
-use super::{Card, Descriptor, Emulated, Function, Network, NewFile, Note, PlanError, RomFile};
+use super::{
+    Boot, Card, Descriptor, Emulated, Function, Network, NewFile, Note, PlanError, RomFile,
+};
 use crate::qemu::Capabilities;
 
 /// Device numbers behind the bridge for conventional cards; 0 is its own hot-plug controller's.
@@ -45,7 +47,8 @@ impl Builder<'_> {
             if place != function.address.function() {
                 self.note(Note::Moved { address: function.address });
             }
-            if function.class.is_storage() {
+            let loads = matches!(self.request.boot, Boot::Disk(_));
+            if function.class.is_storage() && loads {
                 self.note(Note::OtherBootDisks(function.address));
             }
             let mut properties = self.vfio(function);
@@ -144,7 +147,7 @@ impl Builder<'_> {
         match self.request.network {
             Network::None => false,
             Network::User { .. } => true,
-            Network::Default => !card().any(|function| function.class.is_network()),
+            Network::Default { .. } => !card().any(|function| function.class.is_network()),
         }
     }
 

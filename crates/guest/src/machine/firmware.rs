@@ -2,7 +2,7 @@
 
 use haiku::image::Boots;
 
-use super::{Boot, Card, FirmwareKind, FirmwareReason, Function, PlanError, Request, Rom};
+use super::{Boot, Card, FirmwareKind, FirmwareReason, Function, PlanError, Request, Rom, RomFile};
 use crate::qemu::{Firmware, Uefi};
 
 /// A firmware and why.
@@ -65,10 +65,10 @@ pub(super) fn display_cards(cards: &[Card]) -> impl Iterator<Item = &Function> {
 
 /// The kind of firmware that a function's option ROM is made for, if it is one only.
 fn rom_for_one(function: &Function) -> Option<(&Function, FirmwareKind)> {
-    // A file in place of the ROM is the user's own business.
     match (&function.rom_file, function.rom) {
-        (None, Rom::Present { bios: true, uefi: false }) => Some((function, FirmwareKind::Bios)),
-        (None, Rom::Present { bios: false, uefi: true }) => Some((function, FirmwareKind::Uefi)),
+        (Some(RomFile::Hidden), _) => None,
+        (_, Rom::Present { bios: true, uefi: false }) => Some((function, FirmwareKind::Bios)),
+        (_, Rom::Present { bios: false, uefi: true }) => Some((function, FirmwareKind::Uefi)),
         _ => None,
     }
 }

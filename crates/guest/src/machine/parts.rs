@@ -8,8 +8,6 @@ use super::builder::{Builder, NETWORK, Need, SOUND, USB};
 use super::{Boot, Disk, DiskBus, Emulated, Forward, Network, Note, PlanError};
 use crate::qemu::Part;
 
-/// The port that ssh listens on.
-const SSH: u16 = 22;
 /// Sound back ends, the best first.
 const SOUNDS: [&str; 6] = ["pipewire", "pa", "sdl", "alsa", "sndio", "oss"];
 
@@ -76,21 +74,16 @@ impl Builder<'_> {
             .iter()
             .flat_map(|card| &card.functions)
             .find(|function| function.class.is_network());
-        let own = match (&self.request.network, card) {
+        let forwards = match (&self.request.network, card) {
             (Network::None, _) => return,
-            (Network::Default, Some(function)) => {
+            (Network::Default { .. }, Some(function)) => {
                 self.note(Note::NetworkIsTheCard(function.address));
                 return;
             }
-            (Network::Default, None) => &[][..],
-            (Network::User { forwards }, _) => forwards,
+            (Network::Default { forwards }, None) | (Network::User { forwards }, _) => forwards,
         };
         if !self.qemu.netdevs.contains("user") {
             self.lacks(Need::Netdev, None);
-        }
-        let mut forwards = own.to_vec();
-        if forwards.iter().all(|forward| forward.guest != SSH) {
-            forwards.push(Forward { host: 0, guest: SSH });
         }
         let mut netdev = Properties::new("user").with("id", "net0");
         for Forward { host, guest } in forwards {

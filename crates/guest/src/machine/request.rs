@@ -102,8 +102,14 @@ pub enum Accelerator {
     Kvm,
     /// Translation.
     Tcg,
+    /// Translation of one plain processor whose clock counts instructions. Where translation is
+    /// slow, most of all inside a machine that is itself translated, a guest whose clock shows the
+    /// time is busy with the ticks of that clock; this one has as many instructions between two
+    /// ticks as on a real processor. While it waits, time passes as it does outside.
+    TcgCounted,
     /// Nothing: a test speaks for the processor over QEMU's `qtest` protocol, whose channel is
-    /// given among the extra arguments.
+    /// given among the extra arguments. Not every QEMU has it: Debian builds 7.2 without it, and
+    /// newer ones with it as a module.
     Qtest,
 }
 
@@ -132,7 +138,7 @@ pub struct Function {
     pub address: Address,
     /// Its class.
     pub class: Class,
-    /// What its option ROM can do.
+    /// What the option ROM can do that the guest sees: that in `rom_file`, if there is one.
     pub rom: Rom,
     /// What takes the place of its option ROM.
     pub rom_file: Option<RomFile>,
@@ -188,12 +194,14 @@ pub enum Display {
 /// The guest's network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Network {
-    /// As [`Network::User`] with no forwards of the user's own; none where a passed card is a
-    /// network card.
-    Default,
-    /// A private network with the host as its gateway.
+    /// As [`Network::User`]; none where a passed card is a network card.
+    Default {
+        /// Ports of the host's loopback interface.
+        forwards: Vec<Forward>,
+    },
+    /// A private network with the host as its gateway, whatever cards are passed.
     User {
-        /// Ports of the host's loopback interface. One that leads to ssh is added if missing.
+        /// Ports of the host's loopback interface.
         forwards: Vec<Forward>,
     },
     /// None.

@@ -78,9 +78,9 @@ fn posted(function: &Function, firmware: FirmwareKind, primary: bool) -> Posted 
     match (&function.rom_file, function.rom) {
         _ if !runs => Posted::No,
         (Some(RomFile::Hidden), _) => Posted::No,
-        (Some(RomFile::File(_)), _) | (None, Rom::Unmeasured) => Posted::Unmeasured,
-        (None, Rom::Absent) => Posted::No,
-        (None, Rom::Present { bios, uefi }) => {
+        (_, Rom::Unmeasured) => Posted::Unmeasured,
+        (_, Rom::Absent) => Posted::No,
+        (_, Rom::Present { bios, uefi }) => {
             let fits = match firmware {
                 FirmwareKind::Bios => bios,
                 FirmwareKind::Uefi => uefi,

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::guests::Sign;
+
 /// How far a run has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -84,6 +86,14 @@ pub enum Event {
         name: String,
         /// What belongs to it.
         data: Value,
+        /// Milliseconds since the request.
+        ms: u64,
+    },
+    /// The guest said something over its serial line.
+    Sign {
+        /// What.
+        #[serde(flatten)]
+        sign: Sign,
         /// Milliseconds since the request.
         ms: u64,
     },

@@ -6,6 +6,8 @@
 //! started it (prctl(2), PR_SET_PDEATHSIG).
 
 mod event;
+mod follow;
+mod outcome;
 mod supervise;
 
 use std::ffi::OsString;
@@ -21,7 +23,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 pub use event::{Event, Stage, Stages};
-pub use supervise::{Ending, Outcome, Supervision};
+pub use outcome::{Ending, GuestEnd, Outcome, Supervision};
 
 use crate::launch::Launch;
 use crate::machine::Machine;
@@ -97,6 +99,7 @@ pub struct Qemu {
     serial_in: UnixStream,
     stages: Stages,
     log: PathBuf,
+    serial_log: PathBuf,
 }
 
 impl Qemu {
@@ -156,6 +159,7 @@ impl Qemu {
             serial_in,
             stages,
             log,
+            serial_log: run.serial_log(),
         })
     }
 

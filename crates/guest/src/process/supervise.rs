@@ -3,10 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::ExitStatus;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
@@ -14,8 +12,9 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Signal, pidfd_send_signal};
 use serde_json::{Value, json};
 
-use super::{Event, Patience, Qemu, Stage, Stages};
-use crate::launch::{Failure, Report};
+use super::follow::Follow;
+use super::{Ending, Event, GuestEnd, Outcome, Qemu, Stage, Supervision};
+use crate::launch::Report;
 use crate::qmp::{Message, QmpError};
 use crate::serial::Drained;
 
@@ -25,60 +24,6 @@ const START_LIMIT: Duration = Duration::from_secs(120);
 const LOG_TAIL: u64 = 64 << 10;
 /// How long showing the serial line's last bytes may take.
 const SHOW_LIMIT: Duration = Duration::from_secs(2);
-
-/// What limits a run from outside.
-#[derive(Debug, Default)]
-pub struct Supervision<'a> {
-    /// A descriptor that becomes readable when the run is to stop; each further byte takes a
-    /// harsher measure.
-    pub stop: Option<BorrowedFd<'a>>,
-    /// How long the run may last.
-    pub limit: Option<Duration>,
-    /// How patiently QEMU is stopped.
-    pub patience: Patience,
-}
-
-/// How a run ended.
-#[derive(Debug)]
-pub struct Outcome {
-    /// Why.
-    pub ending: Ending,
-    /// QEMU's exit status.
-    pub status: ExitStatus,
-    /// When each stage was reached.
-    pub stages: Stages,
-    /// The end of QEMU's log.
-    pub log: String,
-    /// What can be said of the serial line.
-    pub serial: Drained,
-}
-
-/// Why a run ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// The launcher could not become QEMU.
-    NotLaunched(Failure),
-    /// QEMU ended before it answered; its log says why.
-    NotStarted,
-    /// The guest shut the machine down.
-    ShutDown,
-    /// The guest reset a machine that may not reboot.
-    Reset,
-    /// The guest told of a panic of its kernel.
-    Panicked,
-    /// A person closed the window, or ended QEMU by a signal or a command.
-    Closed,
-    /// It was to stop.
-    Stopped,
-    /// It lasted longer than it may.
-    TimedOut,
-    /// The disk that holds the guest's writes is full.
-    NoSpace,
-    /// QEMU ended by itself, with an error or a signal.
-    Crashed,
-    /// QEMU was lost track of: it neither answered nor ended, and was killed.
-    Hung,
-}
 
 /// What an answer is waited for.
 enum Waiting {
@@ -98,10 +43,11 @@ enum Measure {
     Kill,
 }
 
-struct Loop<'a> {
+struct Loop<'r, 'n> {
     qemu: Qemu,
-    rules: &'a Supervision<'a>,
-    notice: &'a mut dyn FnMut(Event),
+    rules: Supervision<'r>,
+    follow: Option<Follow<'r>>,
+    notice: &'n mut dyn FnMut(Event),
     waiting: BTreeMap<u64, Waiting>,
     measure: Measure,
     /// When the next measure is due.
@@ -118,12 +64,14 @@ impl Qemu {
     /// The operating system cannot tell any more what becomes of QEMU, which is killed.
     pub fn supervise(
         self,
-        rules: &Supervision<'_>,
+        mut rules: Supervision<'_>,
         notice: &mut dyn FnMut(Event),
     ) -> io::Result<Outcome> {
+        let follow = rules.observer.take().map(|observer| Follow::new(&self.serial_log, observer));
         let mut state = Loop {
             qemu: self,
             rules,
+            follow: follow.transpose()?,
             notice,
             waiting: BTreeMap::new(),
             measure: Measure::None,
@@ -145,7 +93,7 @@ struct Ready {
     stop: bool,
 }
 
-impl Loop<'_> {
+impl Loop<'_, '_> {
     fn run(&mut self) -> io::Result<()> {
         self.tell_stage(Stage::Spawned);
         let started = Instant::now();
@@ -153,6 +101,8 @@ impl Loop<'_> {
             let ready = self.wait(started)?;
             if ready.bell {
                 empty(&self.qemu.bell);
+            }
+            if ready.bell || self.follow.as_ref().is_some_and(Follow::is_behind) {
                 self.look_at_serial();
             }
             if ready.control {
@@ -166,7 +116,7 @@ impl Loop<'_> {
                 return Ok(());
             }
             if ready.stop && self.take_stop()? {
-                self.ending.get_or_insert(Ending::Stopped);
+                self.ending.get_or_insert(Ending::Guest(GuestEnd::Stopped));
                 self.escalate();
             }
             self.look_at_clock(started);
@@ -185,7 +135,10 @@ impl Loop<'_> {
         if let Some(stop) = &self.rules.stop {
             fds.push(PollFd::new(stop, PollFlags::IN));
         }
-        let timeout = self.deadline(started).map(|at| at.saturating_duration_since(Instant::now()));
+        let timeout = match &self.follow {
+            Some(follow) if follow.is_behind() => Some(Duration::ZERO),
+            _ => self.deadline(started).map(|at| at.saturating_duration_since(Instant::now())),
+        };
         let timeout = timeout.and_then(|left| Timespec::try_from(left).ok());
         match rustix::event::poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -217,7 +170,11 @@ impl Loop<'_> {
         }
         if self.measure == Measure::None {
             let over = self.rules.limit.is_some_and(|limit| now >= started + limit);
-            self.ending.get_or_insert(if over { Ending::TimedOut } else { Ending::Hung });
+            self.ending.get_or_insert(if over {
+                Ending::Guest(GuestEnd::TimedOut)
+            } else {
+                Ending::Hung
+            });
         }
         self.escalate();
     }
@@ -344,11 +301,13 @@ impl Loop<'_> {
     fn event(&mut self, name: String, data: Value) {
         let reason = data.get("reason").and_then(Value::as_str).unwrap_or_default();
         let ending = match (name.as_str(), reason) {
-            ("SHUTDOWN", "guest-shutdown") => Some(Ending::ShutDown),
-            ("SHUTDOWN", "guest-reset") => Some(Ending::Reset),
-            ("SHUTDOWN", "guest-panic") | ("GUEST_PANICKED", _) => Some(Ending::Panicked),
+            ("SHUTDOWN", "guest-shutdown") => Some(Ending::Guest(GuestEnd::ShutDown)),
+            ("SHUTDOWN", "guest-reset") => Some(Ending::Guest(GuestEnd::Reset)),
+            ("SHUTDOWN", "guest-panic") | ("GUEST_PANICKED", _) => {
+                Some(Ending::Guest(GuestEnd::Panicked))
+            }
             ("SHUTDOWN", "host-error") => Some(Ending::Crashed),
-            ("SHUTDOWN", _) => Some(Ending::Closed),
+            ("SHUTDOWN", _) => Some(Ending::Guest(GuestEnd::Closed)),
             ("BLOCK_IO_ERROR", _) if data.get("nospace") == Some(&Value::Bool(true)) => {
                 Some(Ending::NoSpace)
             }
@@ -402,8 +361,19 @@ impl Loop<'_> {
     }
 
     fn look_at_serial(&mut self) {
+        self.follow();
         if let Some(at) = self.qemu.serial.as_ref().and_then(|serial| serial.first()) {
             self.reach(Stage::FirstByte, at);
+        }
+    }
+
+    /// Lets the observer see what has come over the serial line.
+    fn follow(&mut self) {
+        let Some(follow) = &mut self.follow else { return };
+        let signs = follow.turn();
+        let ms = self.ms(Instant::now());
+        for sign in signs {
+            (self.notice)(Event::Sign { sign, ms });
         }
     }
 
@@ -432,6 +402,10 @@ impl Loop<'_> {
         self.look_at_serial();
         let serial = self.qemu.serial.take().map(|serial| serial.finish(SHOW_LIMIT));
         let serial = serial.unwrap_or(Drained { first: None, error: None, left_out: 0 });
+        self.follow();
+        while self.follow.as_ref().is_some_and(Follow::is_behind) {
+            self.follow();
+        }
         if let Some(at) = serial.first {
             self.reach(Stage::FirstByte, at);
         }
@@ -446,7 +420,9 @@ impl Loop<'_> {
         };
         // A guest can be shut down by a QEMU that then fails, and that is what counts.
         let ending = match ending {
-            Ending::ShutDown | Ending::Reset | Ending::Closed if !status.success() => {
+            Ending::Guest(GuestEnd::ShutDown | GuestEnd::Reset | GuestEnd::Closed)
+                if !status.success() =>
+            {
                 Ending::Crashed
             }
             other => other,

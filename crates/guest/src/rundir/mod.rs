@@ -145,7 +145,7 @@ impl RunDirectory {
             let file = run.path.join(name);
             new_file(&file).map_err(RunError::at("create", &file))?;
         }
-        run.write_json(META, meta)?;
+        run.write_new(META, meta)?;
         for name in [EVENTS, QEMU_LOG, SERIAL_LOG] {
             run.hand_over(&run.path.join(name))?;
         }
@@ -181,7 +181,7 @@ impl RunDirectory {
         let all =
             std::iter::once(program.as_os_str()).chain(arguments.iter().map(|a| a.as_os_str()));
         let text: Vec<_> = all.map(|argument| argument.to_string_lossy()).collect();
-        self.write_json(ARGV, &text)
+        self.write_new(ARGV, &text)
     }
 
     /// Adds an event.
@@ -218,7 +218,12 @@ impl RunDirectory {
     /// # Errors
     /// The file cannot be written.
     pub fn end(&self, end: &End) -> Result<(), RunError> {
-        self.write_json(END, end)
+        let path = self.path.join(END);
+        let written = serde_json::to_vec_pretty(end)
+            .map_err(io::Error::from)
+            .and_then(|bytes| atomic::write(&path, &bytes, 0o600).map_err(|error| error.source));
+        written.map_err(RunError::at("write", &path))?;
+        self.hand_over(&path)
     }
 
     /// Gives a file in the directory, or the directory, to the user whom the run belongs to.
@@ -229,11 +234,13 @@ impl RunDirectory {
         give(path, self.owner.as_ref()).map_err(RunError::at("hand over", path))
     }
 
-    fn write_json(&self, name: &str, value: &impl Serialize) -> Result<(), RunError> {
+    /// Writes a file that is not there yet. Nothing is made durable: that is done for all files
+    /// together, by [`RunDirectory::sync`].
+    fn write_new(&self, name: &str, value: &impl Serialize) -> Result<(), RunError> {
         let path = self.path.join(name);
         let written = serde_json::to_vec_pretty(value)
             .map_err(io::Error::from)
-            .and_then(|bytes| atomic::write(&path, &bytes, 0o600).map_err(|error| error.source));
+            .and_then(|bytes| new_file(&path)?.write_all(&bytes));
         written.map_err(RunError::at("write", &path))?;
         self.hand_over(&path)
     }

@@ -12,11 +12,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::cases::Case;
-use crate::common::Then;
 use guest::machine::{Accelerator, Boot, Display, Machine, Network, plan};
 use guest::process::Supervision;
 use guest::qemu::{DiskFormat, Firmware};
 use host::Sysroot;
+use testkit::image::{self, Then};
 
 /// How long the firmware may take to number the buses.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -60,7 +60,7 @@ fn adapt(case: &mut Case, directory: &Path) {
                 std::fs::write(&disk.file, vec![0; 1 << 20]).unwrap();
             } else {
                 disk.file = directory.join(disk.file.file_name().unwrap());
-                crate::common::guest_disk(&disk.file, "", Then::Halt);
+                image::write_bare(&disk.file, "", Then::Halt);
                 disk.format = DiskFormat::Raw;
             }
         }
@@ -132,7 +132,7 @@ fn check(mut case: Case, directory: &Path) -> Result<Duration, String> {
         found
     });
     let rules = Supervision { limit: Some(2 * LIMIT), ..Supervision::default() };
-    let outcome = qemu.supervise(&rules, &mut |_| {}).unwrap();
+    let outcome = qemu.supervise(rules, &mut |_| {}).unwrap();
     let found = asking.join().unwrap();
     found.map_err(|error| format!("{error}; {:?}: {}", outcome.ending, outcome.log))?;
     Ok(began.elapsed())

@@ -100,7 +100,7 @@ pub fn plain(directory: &Path) -> Request {
         emulated: vec![],
         display: Display::Auto,
         primary_display: false,
-        network: Network::Default,
+        network: Network::Default { forwards: vec![Forward { host: 0, guest: 22 }] },
         sound: false,
         inputs: vec![],
         usb: vec![],
@@ -193,7 +193,7 @@ pub fn all(directory: &Path) -> Vec<Case> {
         Request { primary_display: true, inputs, ..with(vec![card]) }
     });
     add("uefi_display_card_as_the_only_screen", newer(), ovmf(), {
-        let mut card = radeon(Rom::Unmeasured);
+        let mut card = radeon(Rom::Present { bios: false, uefi: true });
         card.functions[0].rom_file = Some(RomFile::File("/var/lib/roms/card.rom".into()));
         let usb = vec![UsbDevice { vendor: 0x046d, product: 0xc52b }];
         Request { primary_display: true, usb, ..with(vec![card]) }

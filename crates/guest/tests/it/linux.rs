@@ -4,11 +4,12 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use guest::guests::Observer as _;
 use guest::kernel::Kernel;
 use guest::linux::report::{BlockRead, FunctionReport, InterruptKind, SeenFunction, Talk};
 use guest::linux::{Nonce, Observer, Outcome, Request, Verdict, Wanted, prepare};
 use guest::machine::{self, Accelerator, Display, Emulated, Machine, Network, NewFile, plan};
-use guest::process::{Ending, Qemu, Supervision};
+use guest::process::{Ending, GuestEnd, Qemu, Supervision};
 use guest::qemu::Firmware;
 use host::Sysroot;
 use sha2::{Digest, Sha256};
@@ -64,12 +65,13 @@ fn run(devices: &[(&str, &str)], program: &Path, disk: &[u8]) -> Run {
         nonce: &nonce,
     };
     let boot = prepare(&host, request).unwrap();
+    boot.write(dir.path()).unwrap();
     let request = machine::Request {
         name: "linux".into(),
-        boot: boot.write(dir.path()).unwrap(),
+        boot: boot.of(dir.path()),
         memory_mib: boot.memory_mib,
         cpus: 1,
-        accelerator: Accelerator::Tcg,
+        accelerator: Accelerator::TcgCounted,
         firmware: None,
         cards: vec![],
         emulated: devices
@@ -101,7 +103,7 @@ fn run(devices: &[(&str, &str)], program: &Path, disk: &[u8]) -> Run {
     let qemu = Qemu::start(&machine, &launcher(), &launch(), &directory, None, started).unwrap();
     let limit = Some(Duration::from_secs(240));
     let rules = Supervision { limit, ..Supervision::default() };
-    let outcome = qemu.supervise(&rules, &mut |_| {}).unwrap();
+    let outcome = qemu.supervise(rules, &mut |_| {}).unwrap();
     let took = started.elapsed();
     let serial = std::fs::read(directory.serial_log()).unwrap();
     let mut observer = Observer::new(nonce, devices.len());
@@ -124,7 +126,7 @@ fn the_cards_own_drivers_work_in_the_guest() {
     let content: Vec<u8> = (0..96 << 10_u32).map(|n: u32| (n % 251).to_le_bytes()[0]).collect();
     let run = run(&[NIC, NVME, EDU], first_process(), &content);
     assert_eq!(run.observer.verdict(), Verdict::Passed, "{}", run.serial);
-    assert_eq!(run.ending, Ending::ShutDown);
+    assert_eq!(run.ending, Ending::Guest(GuestEnd::ShutDown));
     let reports: Vec<_> = run.observer.reports().collect();
     let [nic, nvme, edu] = reports[..] else { panic!("{reports:?}") };
 

@@ -8,23 +8,26 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::{Then, capabilities, guest_disk, launch, launcher, run_directory};
+use crate::common::{capabilities, launch, launcher, run_directory};
+use guest::Guest;
+use guest::guests::{Finding, Haiku, Sign, Storage};
 use guest::launch::{Launch, Step, User};
 use guest::machine::{
     Accelerator, Boot, Disk, DiskBus, Display, Forward, Machine, Network, Request, plan,
 };
-use guest::process::{Ending, Event, Outcome, Patience, Qemu, Stage, Supervision};
+use guest::process::{Ending, Event, GuestEnd, Outcome, Patience, Qemu, Stage, Supervision};
 use guest::qemu::{DiskFormat, Firmware};
 use guest::qmp::QmpError;
 use guest::rundir::RunDirectory;
-use haiku::image::Boots;
+use haiku::image::{Boots, Container, Image};
 use host::{Owner, Sysroot};
+use testkit::image::{self, Then};
 
 /// What a test waits for at most, on a busy host too.
 const SOON: Duration = Duration::from_secs(60);
 
 /// Ends a guest that a failed test would leave running.
-fn rules() -> Supervision<'static> {
+fn rules<'a>() -> Supervision<'a> {
     Supervision { limit: Some(2 * SOON), ..Supervision::default() }
 }
 
@@ -42,7 +45,7 @@ fn fixture() -> Fixture {
 impl Fixture {
     fn machine(&self, text: &str, then: Then, change: impl FnOnce(&mut Request)) -> Machine {
         let file = self.dir.path().join("disk");
-        guest_disk(&file, text, then);
+        image::write_bare(&file, text, then);
         let mut request = Request {
             name: "test".into(),
             boot: Boot::Disk(Disk {
@@ -77,7 +80,7 @@ impl Fixture {
         Qemu::start(machine, &launcher(), launch, &self.run, None, Instant::now()).unwrap()
     }
 
-    fn run(&self, machine: &Machine, rules: &Supervision<'_>) -> (Outcome, Vec<Event>) {
+    fn run(&self, machine: &Machine, rules: Supervision<'_>) -> (Outcome, Vec<Event>) {
         let mut events = Vec::new();
         let outcome = self
             .start(machine, &launch())
@@ -103,8 +106,8 @@ fn how(events: &[Event]) -> Vec<&str> {
 fn a_guest_that_shuts_down_ends_the_run() {
     let f = fixture();
     let machine = f.machine("hello\r\n", Then::PowerOff, |_| {});
-    let (outcome, events) = f.run(&machine, &rules());
-    assert_eq!(outcome.ending, Ending::ShutDown, "{}", outcome.log);
+    let (outcome, events) = f.run(&machine, rules());
+    assert_eq!(outcome.ending, Ending::Guest(GuestEnd::ShutDown), "{}", outcome.log);
     assert!(outcome.status.success());
     assert_eq!(f.serial(), "hello\r\n");
     let stages: Vec<_> = outcome.stages.all().map(|(stage, _)| stage).collect();
@@ -120,8 +123,8 @@ fn a_guest_that_shuts_down_ends_the_run() {
 fn a_reset_ends_a_run_that_may_not_reboot() {
     let f = fixture();
     let machine = f.machine("once\n", Then::Reset, |_| {});
-    let (outcome, _) = f.run(&machine, &rules());
-    assert_eq!(outcome.ending, Ending::Reset);
+    let (outcome, _) = f.run(&machine, rules());
+    assert_eq!(outcome.ending, Ending::Guest(GuestEnd::Reset));
     assert_eq!(f.serial(), "once\n");
 }
 
@@ -130,7 +133,7 @@ fn stopped_when_up(f: &Fixture, machine: &Machine, patience: Patience) -> (Outco
     let (mut asking, stop) = UnixStream::pair().unwrap();
     let rules = Supervision { stop: Some(stop.as_fd()), patience, ..rules() };
     let mut events = Vec::new();
-    let outcome = f.start(machine, &launch()).supervise(&rules, &mut |event| {
+    let outcome = f.start(machine, &launch()).supervise(rules, &mut |event| {
         if matches!(event, Event::Stage { stage: Stage::Up, .. }) {
             asking.write_all(b"s").unwrap();
         }
@@ -146,14 +149,46 @@ fn a_stop_is_polite_once_qemu_can_be_spoken_to() {
     let (mut asking, stop) = UnixStream::pair().unwrap();
     asking.write_all(b"s").unwrap();
     let early = Supervision { stop: Some(stop.as_fd()), ..rules() };
-    let (outcome, events) = f.run(&machine, &early);
-    assert_eq!(outcome.ending, Ending::Stopped);
+    let (outcome, events) = f.run(&machine, early);
+    assert_eq!(outcome.ending, Ending::Guest(GuestEnd::Stopped));
     assert_eq!(how(&events), ["SIGTERM"]);
 
     let (outcome, events) = stopped_when_up(&f, &machine, Patience::default());
-    assert_eq!(outcome.ending, Ending::Stopped);
+    assert_eq!(outcome.ending, Ending::Guest(GuestEnd::Stopped));
     assert_eq!(how(&events), ["quit"]);
     assert!(outcome.status.success());
+}
+
+#[test]
+fn what_the_guest_says_is_followed_while_it_runs() {
+    let f = fixture();
+    let text = "Welcome to the Haiku boot loader!\r\nPANIC: of a test\r\nkdebug> ";
+    let machine = f.machine(text, Then::Halt, |_| {});
+    let haiku = Haiku {
+        path: f.dir.path().join("disk"),
+        image: Image { container: Container::Raw, content: None, disk_size: 1 << 20 },
+        storage: Storage::InPlace,
+        bus: DiskBus::Ahci,
+    };
+    let mut observer = haiku.observer();
+    let (mut asking, stop) = UnixStream::pair().unwrap();
+    let stop = Some(stop.as_fd());
+    let rules = Supervision { stop, observer: Some(&mut *observer), ..rules() };
+    let mut signs = Vec::new();
+    let outcome = f.start(&machine, &launch()).supervise(rules, &mut |event| {
+        if let Event::Sign { sign, .. } = event {
+            // Nothing else ends this run.
+            if sign == Sign::Debugger {
+                asking.write_all(b"s").unwrap();
+            }
+            signs.push(sign);
+        }
+    });
+    let Ending::Guest(end) = outcome.unwrap().ending else { panic!("{signs:?}") };
+    assert_eq!(end, GuestEnd::Stopped);
+    let panicked = Sign::Panicked { reason: "of a test".into() };
+    assert_eq!(signs, [Sign::Reached { stage: "boot-loader" }, panicked, Sign::Debugger]);
+    assert_eq!(observer.judge(end).finding, Finding::Panicked);
 }
 
 #[test]
@@ -161,8 +196,8 @@ fn a_limit_is_kept() {
     let f = fixture();
     let machine = f.machine("up\n", Then::Halt, |_| {});
     let limit = Some(Duration::from_millis(500));
-    let (outcome, events) = f.run(&machine, &Supervision { limit, ..rules() });
-    assert_eq!(outcome.ending, Ending::TimedOut);
+    let (outcome, events) = f.run(&machine, Supervision { limit, ..rules() });
+    assert_eq!(outcome.ending, Ending::Guest(GuestEnd::TimedOut));
     assert_eq!(how(&events).len(), 1);
 }
 
@@ -173,7 +208,7 @@ fn a_guest_that_ignores_its_power_button_is_ended_all_the_same() {
     let patience = Patience { power_down: Some(Duration::from_millis(300)), quit: SOON };
     let (outcome, events) = stopped_when_up(&f, &machine, patience);
     assert_eq!(how(&events), ["power-down", "quit"]);
-    assert_eq!(outcome.ending, Ending::Stopped);
+    assert_eq!(outcome.ending, Ending::Guest(GuestEnd::Stopped));
 }
 
 #[test]
@@ -197,7 +232,7 @@ fn a_qemu_that_does_not_react_is_killed() {
     let patience = Patience { power_down: None, quit: Duration::from_millis(300) };
     let mut events = Vec::new();
     let rules = Supervision { stop: Some(stop.as_fd()), patience, ..rules() };
-    let outcome = qemu.supervise(&rules, &mut |event| events.push(event)).unwrap();
+    let outcome = qemu.supervise(rules, &mut |event| events.push(event)).unwrap();
     drop(freezing.join().unwrap());
     assert_eq!(how(&events), ["quit", "SIGTERM", "SIGKILL"]);
     assert!(!outcome.status.success());
@@ -207,7 +242,7 @@ fn a_qemu_that_does_not_react_is_killed() {
 fn several_threads_can_speak_to_it() {
     let f = fixture();
     let machine = f.machine("echo\n", Then::Echo, |request| {
-        let forwards = vec![Forward { host: 0, guest: 80 }];
+        let forwards = [80, 22].map(|guest| Forward { host: 0, guest }).to_vec();
         request.network = Network::User { forwards };
         request.may_reboot = true;
     });
@@ -236,9 +271,9 @@ fn several_threads_can_speak_to_it() {
         assert!(matches!(control.query_status(), Err(QmpError::Ended)));
     });
     let mut events = Vec::new();
-    let outcome = qemu.supervise(&rules(), &mut |event| events.push(event)).unwrap();
+    let outcome = qemu.supervise(rules(), &mut |event| events.push(event)).unwrap();
     speaking.join().unwrap();
-    assert_eq!(outcome.ending, Ending::Closed);
+    assert_eq!(outcome.ending, Ending::Guest(GuestEnd::Closed));
     let mut guests: Vec<u16> = Vec::new();
     for event in &events {
         if let Event::Forward { host, guest } = event {
@@ -268,7 +303,7 @@ fn a_disk_that_gets_full_ends_the_run() {
             .into();
         }
     }
-    let (outcome, events) = f.run(&machine, &rules());
+    let (outcome, events) = f.run(&machine, rules());
     assert_eq!(outcome.ending, Ending::NoSpace, "{}", outcome.log);
     assert_eq!(how(&events), ["quit"]);
 }
@@ -278,7 +313,7 @@ fn a_qemu_that_refuses_its_arguments_says_so_in_its_log() {
     let f = fixture();
     let extra = vec!["-device".into(), "no-such-device".into()];
     let machine = f.machine("", Then::Halt, |request| request.extra = extra);
-    let (outcome, _) = f.run(&machine, &rules());
+    let (outcome, _) = f.run(&machine, rules());
     assert_eq!(outcome.ending, Ending::NotStarted);
     assert!(outcome.log.contains("'no-such-device' is not a valid device model name"));
     assert_eq!(outcome.status.code(), Some(1));
@@ -289,7 +324,7 @@ fn what_the_launcher_cannot_do_is_named() {
     let f = fixture();
     let mut machine = f.machine("", Then::Halt, |_| {});
     let fails = |machine: &Machine, launch: &Launch| {
-        let outcome = f.start(machine, launch).supervise(&rules(), &mut |_| {});
+        let outcome = f.start(machine, launch).supervise(rules(), &mut |_| {});
         match outcome.unwrap().ending {
             Ending::NotLaunched(failure) => failure,
             other => panic!("{other:?}"),
@@ -314,7 +349,7 @@ fn instead_of_qemu(program: &str, arguments: &[&str], launch: &Launch) -> String
     let mut machine = f.machine("", Then::Halt, |_| {});
     machine.executable = program.into();
     machine.arguments = arguments.iter().map(Into::into).collect();
-    let outcome = f.start(&machine, launch).supervise(&rules(), &mut |_| {}).unwrap();
+    let outcome = f.start(&machine, launch).supervise(rules(), &mut |_| {}).unwrap();
     assert_eq!(outcome.ending, Ending::NotStarted, "{}", outcome.log);
     f.serial()
 }
@@ -326,13 +361,18 @@ fn descriptors_environment_and_limits_reach_the_program() {
     std::fs::write(&file, "content").unwrap();
     let launch = Launch {
         open: vec![(file.clone(), 20), (file, 21)],
-        environment: [("KIREJI_TEST".to_owned(), "value".to_owned())].into(),
+        environment: [
+            ("KIREJI_TEST".to_owned(), Some("value".to_owned())),
+            ("PATH".to_owned(), None),
+        ]
+        .into(),
         locked_memory: Some(65536),
         ..launch()
     };
     assert_eq!(instead_of_qemu("cat", &["/proc/self/fd/21"], &launch), "content");
     let environment = instead_of_qemu("env", &[], &launch);
     assert!(environment.lines().any(|line| line == "KIREJI_TEST=value"));
+    assert!(!environment.lines().any(|line| line.starts_with("PATH=")), "{environment}");
     let limits = instead_of_qemu("cat", &["/proc/self/limits"], &launch);
     let line = limits.lines().find(|line| line.starts_with("Max locked memory")).unwrap();
     let soft = line.split_whitespace().nth(3).unwrap();

@@ -24,9 +24,6 @@ pub use record::Record;
 /// except for binary attributes, which are read with a limit of their own.
 pub const DEFAULT_LIMIT: u64 = 1 << 20;
 
-/// How often a path of a captured host is resolved again while others rename files.
-const RETRIES: usize = 1000;
-
 /// Which device a node stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DeviceNumber {
@@ -36,6 +33,30 @@ pub struct DeviceNumber {
     pub major: u32,
     /// Minor number.
     pub minor: u32,
+}
+
+/// What a path is and whose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// What it is.
+    pub kind: NodeKind,
+    /// The number of the user who owns it.
+    pub uid: u32,
+    /// The number of the group that owns it.
+    pub gid: u32,
+}
+
+/// What a path is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeKind {
+    /// A directory.
+    Directory,
+    /// A regular file.
+    File,
+    /// A socket.
+    Socket,
+    /// Something else.
+    Other,
 }
 
 /// A file of the host could not be read.
@@ -189,26 +210,9 @@ impl Sysroot {
         let opened = if self.live {
             rustix::fs::openat(&self.dir, below, flags, Mode::empty())
         } else {
-            self.open_in_root(below, flags)
+            open_inside(&self.dir, below, flags)
         };
         opened.map_err(|errno| error(path, errno))
-    }
-
-    /// Opens a path below the root, which no link may leave.
-    ///
-    /// A rename anywhere in the system while a `..` is resolved makes the kernel doubt that it
-    /// stayed inside; it says so and leaves it to the caller to ask again (openat2(2), EAGAIN).
-    fn open_in_root(&self, below: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-        let open =
-            || rustix::fs::openat2(&self.dir, below, flags, Mode::empty(), ResolveFlags::IN_ROOT);
-        let mut opened = open();
-        for _ in 0..RETRIES {
-            match opened {
-                Err(Errno::AGAIN) => opened = open(),
-                _ => break,
-            }
-        }
-        opened
     }
 
     /// Reads a file of at most one mebibyte.
@@ -293,6 +297,23 @@ impl Sysroot {
         };
         let (major, minor) = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
         Ok(Some(DeviceNumber { is_block, major, minor }))
+    }
+
+    /// Returns what a path is and whose, its last link followed.
+    ///
+    /// # Errors
+    /// The path is absent or may not be looked at.
+    pub fn node(&self, path: impl AsRef<Path>) -> Result<Node, ReadError> {
+        let path = path.as_ref();
+        let fd = self.open_at(path, OFlags::PATH)?;
+        let stat = rustix::fs::fstat(fd).map_err(|errno| error(path, errno))?;
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => NodeKind::Directory,
+            FileType::RegularFile => NodeKind::File,
+            FileType::Socket => NodeKind::Socket,
+            _ => NodeKind::Other,
+        };
+        Ok(Node { kind, uid: stat.st_uid, gid: stat.st_gid })
     }
 
     /// Reads a file as text, without white space at its ends; bytes that are not UTF-8 are
@@ -434,6 +455,23 @@ impl Sysroot {
         }
         exists
     }
+}
+
+/// How often a path inside a capture is tried, while something on this machine is renamed each time.
+const TRIES: u32 = 10_000;
+
+/// Opens what is below `dir`, and nothing outside of it.
+///
+/// The kernel gives up with EAGAIN where anything at all was renamed or mounted while it followed a
+/// `..`, since it cannot tell then whether that led outside, and wants to be asked again (openat2(2)).
+fn open_inside(dir: &OwnedFd, below: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+    for _ in 1..TRIES {
+        match rustix::fs::openat2(dir, below, flags, Mode::empty(), ResolveFlags::IN_ROOT) {
+            Err(Errno::AGAIN) => std::thread::yield_now(),
+            opened => return opened,
+        }
+    }
+    rustix::fs::openat2(dir, below, flags, Mode::empty(), ResolveFlags::IN_ROOT)
 }
 
 fn relative(path: &Path) -> &Path {

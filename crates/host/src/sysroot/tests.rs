@@ -23,6 +23,28 @@ fn reads_text_links_and_names() {
 }
 
 #[test]
+fn renames_elsewhere_are_in_nobodys_way() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let (dir, elsewhere) = (tree(), tempfile::tempdir().unwrap());
+    let host = Sysroot::at(dir.path()).unwrap();
+    let (one, other) = (elsewhere.path().join("one"), elsewhere.path().join("other"));
+    std::fs::write(&one, "").unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                std::fs::rename(&one, &other).unwrap();
+                std::fs::rename(&other, &one).unwrap();
+            }
+        });
+        let path = "/sys/devices/a/../a/../a/../a/../a/../a/../a/vendor";
+        let read = (0..20_000).try_for_each(|_| host.text(path).map(drop));
+        done.store(true, Ordering::Relaxed);
+        read.unwrap();
+    });
+}
+
+#[test]
 fn links_stay_inside_a_capture() {
     let dir = tree();
     let host = Sysroot::at(dir.path()).unwrap();

@@ -1,15 +1,14 @@
 //! `kireji explain`: what a code means and what to do.
 
-use pci::refusal::Code;
-
 use crate::table::Table;
+use crate::trouble::Known;
 use crate::{CommandError, Context, Exit};
 
 /// Arguments of `explain`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The code, such as E-GROUP-SHARED; without it, all are listed
-    code: Option<Code>,
+    code: Option<Known>,
 }
 
 /// Explains a code.
@@ -19,7 +18,7 @@ pub struct Args {
 pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
     let Some(code) = args.code else {
         let mut table = Table::new(["CODE", "WHAT IT SAYS"]);
-        for code in Code::ALL.iter().copied() {
+        for code in Known::all() {
             table.row([code.to_string(), code.explanation().title.to_owned()]);
         }
         table.write(context.out, context.width)?;

@@ -1,10 +1,13 @@
 //! What kireji starts of itself.
 
 use std::ffi::OsString;
+use std::io;
 use std::path::PathBuf;
 
 use guest::launch::Launch;
-use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+use host::{Owner, Sysroot};
+use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+use vfio::take::Order;
 
 use clap::Subcommand;
 
@@ -23,9 +26,12 @@ enum What {
     WriteSysfs {
         /// Do it only while this process lives
         #[arg(long)]
-        parent: Option<i32>,
+        parent: u32,
+        /// The file that is locked meanwhile
+        #[arg(long)]
+        lock: Option<PathBuf>,
         /// The attribute
-        path: PathBuf,
+        path: String,
         /// The value
         value: String,
     },
@@ -45,11 +51,10 @@ enum What {
 /// The error number cannot be printed.
 pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
     match &args.what {
-        What::WriteSysfs { parent, path, value } => {
-            if let Some(parent) = parent {
-                follow(*parent)?;
-            }
-            match vfio::take::run_helper(path, value) {
+        What::WriteSysfs { parent, lock, path, value } => {
+            let order = Order { path, value, lock: lock.as_deref() };
+            let written = vfio::take::run_helper(&order, || follow(context.host, *parent));
+            match written.map_err(|error| CommandError::from_source(Exit::Interrupted, error))? {
                 Ok(()) => Ok(Exit::Done),
                 Err(said) => {
                     writeln!(context.out, "{said}")?;
@@ -66,15 +71,12 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
     }
 }
 
-/// Ties this process to the life of its parent: once that is gone, somebody else may be restoring
-/// what it journalled, and a late write would undo that.
-fn follow(parent: i32) -> Result<(), CommandError> {
-    set_parent_process_death_signal(Some(Signal::KILL)).map_err(std::io::Error::from)?;
-    if getppid().map(Pid::as_raw_nonzero).is_none_or(|pid| pid.get() != parent) {
-        return Err(CommandError::new(
-            Exit::Interrupted,
-            "the process that asked for this is gone",
-        ));
-    }
-    Ok(())
+/// Ties this process to the life of its parent, and tells whether that still lives, by the same
+/// proof by which others take over what it journalled.
+fn follow(host: &Sysroot, parent: u32) -> io::Result<bool> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    let is_parent =
+        getppid().is_some_and(|pid| u32::try_from(pid.as_raw_nonzero().get()) == Ok(parent));
+    let is_gone = || Owner::of(host, parent).and_then(|owner| owner.is_gone(host));
+    Ok(is_parent && !is_gone().map_err(|error| error.source)?)
 }

@@ -1,12 +1,13 @@
 //! `kireji lab`: rigs, virtual machines with an IOMMU and cards.
 
+use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ::lab::rig::{Rig, SHIPPED};
 use ::lab::run::{LabError, Request};
-use ::lab::tools::{LAB_DIR_VARIABLE, Tools};
+use ::lab::tools::{LAB_DIR_VARIABLE, Tools, ToolsError};
 use clap::Subcommand;
 
 use crate::command::run::launcher;
@@ -33,7 +34,8 @@ enum What {
     /// Run a command in a rig
     ///
     /// The rig is booted from a kernel and an initramfs that holds kireji as `/bin/kireji`, the
-    /// command is run in it, and its output and exit code are passed on. A failure of the rig
+    /// command is run in it, its standard input is passed on to it, and so are its output and exit
+    /// code. A terminal is not read: that is what `kireji lab shell` is for. A failure of the rig
     /// itself has exit code 90.
     Run(RunArgs),
     /// Give a shell in a rig
@@ -134,7 +136,8 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Code, CommandError>
 fn list(context: &mut Context<'_>) -> Result<Exit, CommandError> {
     let mut table = Table::new(["RIG", "WHAT IT IS"]);
     for shipped in SHIPPED {
-        let rig = Rig::parse(shipped.name, shipped.text).map_err(|error| failed(error.into()))?;
+        let rig = Rig::parse(shipped.name, shipped.text)
+            .map_err(|error| failed(error.into(), context))?;
         table.row([shipped.name.to_owned(), rig.description]);
     }
     table.write(context.out, context.width)?;
@@ -143,7 +146,8 @@ fn list(context: &mut Context<'_>) -> Result<Exit, CommandError> {
 
 fn show(name: &str, context: &mut Context<'_>) -> Result<Exit, CommandError> {
     let Some(shipped) = SHIPPED.iter().find(|shipped| shipped.name == name) else {
-        return Err(failed(::lab::rig::RigError::Unknown { name: name.to_owned() }.into()));
+        let unknown = ::lab::rig::RigError::Unknown { name: name.to_owned() };
+        return Err(failed(unknown.into(), context));
     };
     write!(context.out, "{}", shipped.text)?;
     Ok(Exit::Done)
@@ -152,13 +156,15 @@ fn show(name: &str, context: &mut Context<'_>) -> Result<Exit, CommandError> {
 fn tools(args: &RigArgs, context: &Context<'_>) -> Result<Tools, CommandError> {
     let path = std::env::var_os("PATH");
     Tools::find(context.host, args.lab_dir.as_deref(), &context.vars.cache, path.as_deref())
-        .map_err(|error| failed(error.into()))
+        .map_err(|error| failed(error.into(), context))
 }
 
 fn run_in(args: &RunArgs, context: &mut Context<'_>) -> Result<Code, CommandError> {
-    let rig = Rig::find(context.host, &args.rig.rig).map_err(|error| failed(error.into()))?;
+    let rig =
+        Rig::find(context.host, &args.rig.rig).map_err(|error| failed(error.into(), context))?;
     let tools = tools(&args.rig, context)?;
     let signals = Signals::catch()?;
+    let input = std::io::stdin();
     let request = Request {
         rig: &rig,
         tools: &tools,
@@ -171,13 +177,14 @@ fn run_in(args: &RunArgs, context: &mut Context<'_>) -> Result<Code, CommandErro
         time_limit: args.time_limit.map(Duration::from_secs),
         kvm: args.rig.kvm,
         console: args.console.as_deref(),
+        input: Some(input.as_fd()).filter(|_| !input.is_terminal()),
         cancel: Some(signals.as_fd()),
     };
     // Not the context's streams: they take colours away where there is no terminal, and what the
     // command writes is to arrive byte by byte.
     let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
     let ended = ::lab::run::run(context.host, context.runner, request, &mut out, &mut err)
-        .map_err(failed)?;
+        .map_err(|error| failed(error, context))?;
     if args.times {
         let times = ended.times;
         let parts = [
@@ -194,7 +201,7 @@ fn run_in(args: &RunArgs, context: &mut Context<'_>) -> Result<Code, CommandErro
 }
 
 fn shell_in(args: &RigArgs, context: &mut Context<'_>) -> Result<Exit, CommandError> {
-    let rig = Rig::find(context.host, &args.rig).map_err(|error| failed(error.into()))?;
+    let rig = Rig::find(context.host, &args.rig).map_err(|error| failed(error.into(), context))?;
     let tools = tools(args, context)?;
     let signals = Signals::catch()?;
     let terminal = std::env::var("TERM").unwrap_or_else(|_| "dumb".to_owned());
@@ -210,16 +217,17 @@ fn shell_in(args: &RigArgs, context: &mut Context<'_>) -> Result<Exit, CommandEr
         time_limit: None,
         kvm: args.kvm,
         console: None,
+        input: None,
         cancel: Some(signals.as_fd()),
     };
     writeln!(context.err, "Booting the rig {}. Ctrl-] ends it.", rig.name)?;
     let (input, mut output) = (std::io::stdin(), std::io::stdout());
     ::lab::shell::shell(context.host, context.runner, request, input.as_fd(), &mut output)
-        .map_err(failed)?;
+        .map_err(|error| failed(error, context))?;
     Ok(Exit::Done)
 }
 
-fn failed(error: LabError) -> CommandError {
+fn failed(error: LabError, context: &Context<'_>) -> CommandError {
     let exit = match &error {
         LabError::Rig(_) | LabError::NoCommand => Exit::Usage,
         LabError::Cancelled => Exit::Interrupted,
@@ -232,17 +240,32 @@ fn failed(error: LabError) -> CommandError {
         }
         _ => Exit::Rig,
     };
-    let hint = match &error {
-        LabError::Tools(_) | LabError::NoToolsDisk { .. } | LabError::Kernel(_) => Some(
-            "install QEMU, or name a provisioned lab with `--lab-dir`; in kireji's own tree, \
-             `cargo xtask demo` makes one",
-        ),
-        LabError::NoDevice { .. } => Some("a newer QEMU has it; `--lab-dir` can name another one"),
-        _ => None,
+    let hints = match &error {
+        LabError::NoToolsDisk { rig } => vec![
+            "`cargo xtask provision`, in kireji's own source tree, makes a lab with that disk where \
+             it is found by itself"
+                .to_owned(),
+            format!("`--lab-dir` or {LAB_DIR_VARIABLE} names a lab that is elsewhere"),
+            format!(
+                "without guests in the rig it needs no disk: `kireji lab show {rig} | grep -v \
+                 '^qemu' > mine.toml`, then `kireji lab run ./mine.toml -- COMMAND`"
+            ),
+        ],
+        LabError::Tools(ToolsError::NoQemu { .. }) => {
+            let remedy = guest::qemu::Family::read(context.host);
+            let remedy = remedy.map(|family| family.remedy(guest::qemu::Part::System));
+            let provision = "or, in kireji's own source tree, `cargo xtask provision`".to_owned();
+            remedy.into_iter().chain([provision]).collect()
+        }
+        LabError::Tools(_) | LabError::Kernel(_) => vec![
+            "`cargo xtask provision`, in kireji's own source tree, makes a lab with a kernel and a \
+             QEMU"
+            .to_owned(),
+        ],
+        LabError::NoDevice { .. } => {
+            vec!["a newer QEMU has it; `--lab-dir` can name another one".to_owned()]
+        }
+        _ => Vec::new(),
     };
-    let error = CommandError::from_source(exit, error);
-    match hint {
-        Some(hint) => error.hint(hint),
-        None => error,
-    }
+    hints.into_iter().fold(CommandError::from_source(exit, error), CommandError::hint)
 }

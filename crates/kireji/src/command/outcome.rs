@@ -1,9 +1,12 @@
 //! How what the keeper says becomes words and exit codes.
 
 use host::journal::JournalError;
-use vfio::take::{LeaseError, RestoreError, Restored, State, TakeError, WriteFailure};
+use vfio::take::{LeaseError, RestoreError, Restored, State, TakeError, Work, WriteFailure};
 
 use crate::{CommandError, Exit};
+
+/// What can still become of a write that hangs.
+const ENDED_AFTER_ALL: &str = "should it end after all, `kireji recover` restores the card";
 
 /// An error of the leases themselves.
 pub(super) fn lease_error(error: LeaseError) -> CommandError {
@@ -33,7 +36,8 @@ pub(super) fn take_error(error: TakeError) -> CommandError {
         return CommandError::from_source(Exit::HostCannot, error)
             .code("E-HUNG")
             .hint("the driver does not let go of the device and holds its lock in the kernel")
-            .hint("do not retry: save your work and reboot; until then leave this card alone");
+            .hint("do not retry: save your work and reboot; until then leave this card alone")
+            .hint(ENDED_AFTER_ALL);
     }
     match error {
         TakeError::Lease(error) => lease_error(error),
@@ -41,6 +45,7 @@ pub(super) fn take_error(error: TakeError) -> CommandError {
         TakeError::Nothing | TakeError::NoSuchReset { .. } => {
             CommandError::from_source(Exit::Usage, error)
         }
+        TakeError::Gone { .. } => CommandError::from_source(Exit::Busy, error).code("E-BUSY"),
         TakeError::Read(error) => error.into(),
         TakeError::NotBound { .. } => CommandError::from_source(Exit::HostCannot, error)
             .code("E-NOT-BOUND")
@@ -66,7 +71,7 @@ fn refused_exit(failure: &WriteFailure) -> Exit {
     }
 }
 
-fn taken(address: pci::Address, state: &State) -> CommandError {
+pub(super) fn taken(address: pci::Address, state: &State) -> CommandError {
     let busy = |message| CommandError::new(Exit::Busy, message).code("E-BUSY");
     match state {
         State::Busy { pid } => busy(format!("{address} is held by process {pid}")),
@@ -75,13 +80,28 @@ fn taken(address: pci::Address, state: &State) -> CommandError {
         }
         State::Abandoned => busy(format!("{address} was left behind by a process that died"))
             .hint("`kireji recover` restores it"),
+        State::HelperAtWork { work } => {
+            let message = format!(
+                "{address} was left behind by a process that died, whose helper still writes"
+            );
+            work.iter()
+                .fold(busy(message), |error, work| error.reason(work_in_words(work)))
+                .hint("`kireji recover` restores it once that has ended")
+                .hint("if it does not end, the driver does not let go: reboot, do not retry")
+        }
         State::Hung { pid } => CommandError::new(
             Exit::HostCannot,
             format!("a write to {address} hangs in the kernel (pid {pid})"),
         )
         .code("E-HUNG")
-        .hint("reboot; until then leave this card alone"),
+        .hint("reboot; until then leave this card alone")
+        .hint(ENDED_AFTER_ALL),
     }
+}
+
+/// Says what a helper does.
+pub(super) fn work_in_words(work: &Work) -> String {
+    format!("process {} writes `{}` to {}", work.pid, work.value, work.path)
 }
 
 /// Says what became of one function.

@@ -1,6 +1,6 @@
 //! `kireji recover`: the cards of processes that died go back to their drivers.
 
-use vfio::take::Keeper;
+use vfio::take::{Keeper, Recovery};
 
 use crate::{CommandError, Context, Exit};
 
@@ -13,37 +13,54 @@ pub struct Args {}
 /// Restores every card whose process is provably gone.
 ///
 /// # Errors
-/// A card could not be restored.
+/// A card could not be restored; those that could are.
 pub fn run(_: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
     super::need_root(context)?;
     let keeper = Keeper::new(context.host, context.writer);
-    let recovered = keeper.recover().map_err(outcome::take_error)?;
+    let recovered = keeper.recover().map_err(outcome::lease_error)?;
     if recovered.is_empty() {
         writeln!(context.out, "Nothing to recover.")?;
     }
     let mut exit = Exit::Done;
-    for (_, restored) in &recovered {
-        for one in restored {
+    let mut failed = None;
+    for Recovery { outcome: became, .. } in recovered {
+        let restored = match became {
+            Ok(restored) => restored,
+            Err(error) => {
+                let error = outcome::take_error(error);
+                if let Some(earlier) = failed.replace(error) {
+                    earlier.report(context.err);
+                }
+                continue;
+            }
+        };
+        for one in &restored {
             writeln!(context.out, "{}", outcome::restored_in_words(one))?;
         }
         if exit == Exit::Done {
-            exit = outcome::restored_exit(restored);
+            exit = outcome::restored_exit(&restored);
         }
     }
-    Ok(exit)
+    failed.map_or(Ok(exit), Err)
 }
 
-/// Does the same on the way to another command that writes, and narrates it.
+/// Does the same on the way to another command that writes, and narrates it. A card that cannot be
+/// restored is only in the way of a command about that very card, which its lease then refuses.
 pub(super) fn first(context: &mut Context<'_>) -> Result<(), CommandError> {
     let keeper = Keeper::new(context.host, context.writer);
-    for (lease, restored) in keeper.recover().map_err(outcome::take_error)? {
-        writeln!(
-            context.err,
-            "recovered {} from process {}, which died:",
-            lease.card, lease.owner.pid
-        )?;
-        for one in &restored {
-            writeln!(context.err, "  {}", outcome::restored_in_words(one))?;
+    for Recovery { lease, outcome: became } in keeper.recover().map_err(outcome::lease_error)? {
+        let (card, pid) = (lease.card, lease.owner.pid);
+        match became {
+            Ok(restored) => {
+                writeln!(context.err, "recovered {card} from process {pid}, which died:")?;
+                for one in &restored {
+                    writeln!(context.err, "  {}", outcome::restored_in_words(one))?;
+                }
+            }
+            Err(error) => {
+                writeln!(context.err, "{card} could not be recovered from process {pid}:")?;
+                outcome::take_error(error).report(context.err);
+            }
         }
     }
     Ok(())

@@ -65,7 +65,6 @@ pub(super) fn check(
 /// The error of an address at which there is nothing.
 pub(super) fn no_function(address: Address) -> CommandError {
     CommandError::new(Exit::Usage, format!("there is no PCI function {address}"))
-        .code("E-NO-FUNCTION")
         .hint("`kireji list` shows the functions of this host")
 }
 
@@ -80,7 +79,9 @@ fn refused(refusals: &[Refusal]) -> CommandError {
     for refusal in refusals {
         error = error.reason(format!("{} [{}]", refusal.reason, refusal.code));
     }
+    // The kernel refuses a function that is in no group, whatever is allowed.
     if let [only] = refusals
+        && only.code != Code::NoGroup
         && let Some(option) = only.option()
     {
         error = error.hint(format!("`{option}` takes it all the same"));

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use pci::rom::{Expected, Rom, Verdict};
 use pci::{Function, Region, RegionKind};
+use vfio::take::Order;
 
 use crate::{CommandError, Context, Exit};
 
@@ -79,7 +80,7 @@ fn read(context: &Context<'_>, function: &Function) -> Result<Vec<u8>, CommandEr
     let write = |value| {
         context
             .writer
-            .write(&path, value)
+            .write(&Order { path: &path, value, lock: None })
             .map_err(|error| CommandError::from_source(Exit::HostCannot, error))
     };
     write("1")?;

@@ -1,8 +1,11 @@
 //! `kireji runs` and `log`: what runs left behind.
 
+use std::io::Read;
+
 use guest::rundir::{self, Run, State};
 use serde::Serialize;
 
+use crate::shown::Filter;
 use crate::table::Table;
 use crate::{CommandError, Context, Exit};
 
@@ -24,6 +27,9 @@ pub struct LogArgs {
     /// Show what QEMU said rather than the guest's serial line
     #[arg(long)]
     qemu: bool,
+    /// Every byte as it came, with sequences that a terminal obeys
+    #[arg(long)]
+    raw: bool,
 }
 
 #[derive(Serialize)]
@@ -78,8 +84,23 @@ pub fn log(args: &LogArgs, context: &mut Context<'_>) -> Result<Exit, CommandErr
     let base = context.vars.state.join("runs");
     let run = rundir::find(context.host, &base, args.run.as_deref()).map_err(run_error)?;
     let path = if args.qemu { run.qemu_log() } else { run.serial_log() };
-    let mut file = std::fs::File::open(&path)
-        .map_err(|source| run_error(rundir::RunError::Io { verb: "read", path, source }))?;
-    std::io::copy(&mut file, &mut *context.out)?;
+    let unreadable =
+        |source| run_error(rundir::RunError::Io { verb: "read", path: path.clone(), source });
+    let mut file = std::fs::File::open(&path).map_err(unreadable)?;
+    if args.raw {
+        // Straight to standard output, for what is between takes sequences out.
+        std::io::copy(&mut file, &mut std::io::stdout())?;
+        return Ok(Exit::Done);
+    }
+    let mut filter = Filter::default();
+    let mut chunk = vec![0; 64 << 10];
+    loop {
+        let count = file.read(&mut chunk).map_err(unreadable)?;
+        if count == 0 {
+            break;
+        }
+        context.out.write_all(&filter.feed(&chunk[..count]))?;
+    }
+    context.out.write_all(filter.reset())?;
     Ok(Exit::Done)
 }

@@ -93,22 +93,43 @@ fn test(
 
 fn open_error(error: Error, address: Address, context: &Context<'_>) -> CommandError {
     let sudo = context.vars.sudo_line();
-    let (exit, hints) = match &error {
+    let (exit, code, hints) = match &error {
         Error::NotOnVfio { .. } => (
             Exit::HostCannot,
+            Some("E-NOT-ON-VFIO"),
             vec![format!("`kireji selftest {address} --take` takes it first and returns it")],
         ),
         Error::GroupNotViable { .. } => (
             Exit::HostCannot,
+            Some("E-GROUP-NOT-VIABLE"),
             vec!["every function of the group must be on vfio-pci, or have no driver".to_owned()],
         ),
-        Error::Busy { .. } => {
-            (Exit::Busy, vec!["end the guest that has it, or `kireji status`".to_owned()])
-        }
-        Error::NodeDenied { .. } => (Exit::Permission, vec![format!("run `{sudo}`")]),
-        _ => (Exit::HostCannot, Vec::new()),
+        Error::Busy { .. } => (
+            Exit::Busy,
+            Some("E-BUSY"),
+            vec!["end the guest that has it, or `kireji status`".to_owned()],
+        ),
+        Error::NodeDenied { .. } => (Exit::Permission, None, vec![format!("run `{sudo}`")]),
+        Error::InterruptRemapping { parameter, .. } => (
+            Exit::HostCannot,
+            Some("E-NO-INTERRUPT-REMAPPING"),
+            vec![
+                "switch interrupt remapping on in the firmware's setup, and see that the kernel's \
+                 command line has no `intremap=off`"
+                    .to_owned(),
+                format!(
+                    "or, where the guest is trusted as the host is: `echo Y | sudo tee {}`",
+                    parameter.display()
+                ),
+            ],
+        ),
+        _ => (Exit::HostCannot, None, Vec::new()),
     };
     let error = CommandError::from_source(exit, error);
+    let error = match code {
+        Some(code) => error.code(code),
+        None => error,
+    };
     hints.into_iter().fold(error, CommandError::hint)
 }
 

@@ -1,7 +1,7 @@
 //! `kireji status`: which cards are held.
 
 use serde::Serialize;
-use vfio::take::{Held, Keeper, Purpose, State};
+use vfio::take::{Held, Keeper, Purpose, Recipient, State};
 
 use crate::table::Table;
 use crate::{CommandError, Context, Exit};
@@ -26,6 +26,8 @@ struct Row {
     card: pci::Address,
     functions: Vec<pci::Address>,
     purpose: Purpose,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<Recipient>,
     #[serde(flatten)]
     state: State,
     drivers_before: Vec<Option<String>>,
@@ -70,6 +72,7 @@ fn row(held: &Held) -> Row {
         card: held.lease.card,
         functions: before.clone().map(|(address, _)| *address).collect(),
         purpose: held.lease.purpose,
+        user: held.lease.user.clone(),
         state: held.state.clone(),
         drivers_before: before.map(|(_, binding)| binding.driver.clone()).collect(),
     }
@@ -78,13 +81,24 @@ fn row(held: &Held) -> Row {
 /// Says how a lease stands.
 pub(super) fn in_words(held: &Held) -> String {
     match &held.state {
-        State::Held => "held until `kireji return`".to_owned(),
+        State::Held => match &held.lease.user {
+            Some(user) => format!("held for {user} until `kireji return`"),
+            None => "held until `kireji return`".to_owned(),
+        },
         State::Busy { pid } => match held.lease.purpose {
             Purpose::Hold => format!("being taken or returned by process {pid}"),
             Purpose::Run => format!("in use by the run of process {pid}"),
         },
         State::Abandoned => {
             format!("left behind by process {}: run `kireji recover`", held.lease.owner.pid)
+        }
+        State::HelperAtWork { work } => {
+            let what = work.as_ref().map(outcome::work_in_words);
+            let what = what.map(|what| format!(": {what}")).unwrap_or_default();
+            format!(
+                "left behind by process {}, whose helper still writes{what}",
+                held.lease.owner.pid
+            )
         }
         State::Unwell { reason } => format!("stays on vfio-pci: {reason}"),
         State::Hung { pid } => {

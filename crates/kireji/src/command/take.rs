@@ -2,9 +2,9 @@
 
 use host::{Program, Sysroot};
 use pci::{Host, Named};
-use vfio::take::{Keeper, Purpose, VFIO_PCI};
+use vfio::take::{Binding, Keeper, Purpose, Recipient, VFIO_PCI};
 
-use crate::{CommandError, Context, Exit};
+use crate::{CommandError, Context, Exit, user};
 
 use super::refuse::{self, Allowed};
 use super::{outcome, recover};
@@ -15,6 +15,9 @@ pub struct Args {
     /// The card (29:00), or a function of it (29:00.0)
     #[arg(required = true)]
     addresses: Vec<Named>,
+    /// Prepare the card for runs of this user without root's rights
+    #[arg(long = "for", value_name = "USER")]
+    user: Option<String>,
     #[command(flatten)]
     allowed: Allowed,
     /// Say what would be done, and do nothing
@@ -31,25 +34,49 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
         super::need_root(context)?;
         recover::first(context)?;
     }
+    let user = args.user.as_deref().map(|name| recipient(name, context)).transpose()?;
     let host = Host::read(context.host)?;
     let functions = refuse::check(context, &host, &args.addresses, &args.allowed)?;
     if args.dry_run {
         for address in &functions {
             let driver = host.function(*address).and_then(|function| function.driver.as_deref());
             let driver = driver.unwrap_or("no driver");
-            writeln!(context.out, "{address} would go from {driver} to vfio-pci")?;
+            match Binding::read(context.host, *address)?.is_vfio() {
+                true => writeln!(context.out, "{address} would stay on {driver}")?,
+                false => writeln!(context.out, "{address} would go from {driver} to vfio-pci")?,
+            }
+        }
+        if let Some(user) = &user {
+            writeln!(context.out, "their device nodes would be given to {user}")?;
         }
         return Ok(Exit::Done);
     }
     load_vfio(context)?;
     let keeper = Keeper::new(context.host, context.writer);
-    let held = keeper.take(&functions, Purpose::Hold).map_err(outcome::take_error)?;
+    let held =
+        keeper.take_for(&functions, Purpose::Hold, user.as_ref()).map_err(outcome::take_error)?;
     for (address, before) in &held.lease.before {
         let driver = before.driver.as_deref().unwrap_or("no driver");
-        writeln!(context.out, "{address} went from {driver} to vfio-pci")?;
+        match before.is_vfio() {
+            true => writeln!(context.out, "{address} stays on {driver}")?,
+            false => writeln!(context.out, "{address} went from {driver} to vfio-pci")?,
+        }
+    }
+    if let Some(user) = &user {
+        for node in vfio::take::nodes(context.host, &functions)? {
+            writeln!(context.out, "{node} belongs to {user} until the card is returned")?;
+        }
     }
     writeln!(context.err, "return it with `kireji return {}`", held.lease.card)?;
     Ok(Exit::Done)
+}
+
+fn recipient(name: &str, context: &Context<'_>) -> Result<Recipient, CommandError> {
+    user::find(context.host, context.runner, name).ok_or_else(|| {
+        CommandError::new(Exit::Usage, format!("there is no user {name}"))
+            .code("E-NO-USER")
+            .hint("`getent passwd` lists the users of this host")
+    })
 }
 
 /// Loads vfio-pci, unless it is there.

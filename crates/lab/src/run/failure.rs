@@ -112,6 +112,9 @@ pub enum LabError {
     /// The command's output cannot be passed on.
     #[error("cannot pass on the command's output")]
     Output(#[source] io::Error),
+    /// The command's input cannot be read.
+    #[error("cannot read the command's input")]
+    Input(#[source] io::Error),
     /// The run was given up from outside.
     #[error("the rig was interrupted")]
     Cancelled,

@@ -143,7 +143,7 @@ fn an_iommu_that_is_off_has_one_cause() {
                 tree.iommu("dmar0");
                 tree.interrupts(false);
             },
-            "E-INTERRUPT-REMAPPING Fail: interrupts are not remapped: the kernel was started with \
+            "E-NO-INTERRUPT-REMAPPING Fail: interrupts are not remapped: the kernel was started with \
              nointremap",
         ),
     ];

@@ -78,7 +78,7 @@ codes! {
     /// The kernel uses it.
     IommuKernel = "E-IOMMU-KERNEL",
     /// Interrupts are remapped.
-    InterruptRemapping = "E-INTERRUPT-REMAPPING",
+    InterruptRemapping = "E-NO-INTERRUPT-REMAPPING",
     /// Memory that the firmware keeps mapped for the card.
     ReservedMemory = "E-RESERVED-MEMORY",
     /// A port on the way to the root that does not keep apart what is below it.
@@ -94,7 +94,7 @@ codes! {
     /// The card's power.
     Power = "E-POWER",
     /// The kernel has vfio-pci.
-    VfioModule = "E-VFIO-PCI",
+    VfioModule = "E-NO-VFIO-PCI",
     /// VFIO's nodes can be used.
     VfioAccess = "E-VFIO-ACCESS",
     /// The control group lets them be used.

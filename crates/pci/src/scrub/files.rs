@@ -69,6 +69,7 @@ pub(super) fn clean(path: &Path, bytes: &[u8], mask: &Mask) -> Vec<u8> {
         "mountinfo" => lines(text, mount),
         "cmdline" => parameters(text),
         "status" => lines(text, |line| line.starts_with("CapEff:").then(|| line.to_owned())),
+        "fib_trie" => lines(text, table_of_routes),
         "ipv6_route" | "if_inet6" => lines(text, |line| Some(addresses(line, mask))),
         "devices" if path.starts_with("/proc/bus/input") => lines(text, input),
         _ if path.starts_with("/run/udev/data") => lines(text, property),
@@ -119,6 +120,12 @@ fn parameters(text: &str) -> String {
 fn input(line: &str) -> Option<String> {
     let removed = ["U: Uniq=", "P: Phys="].iter().find(|prefix| line.starts_with(**prefix));
     Some(removed.map_or_else(|| line.to_owned(), |prefix| (*prefix).to_owned()))
+}
+
+/// The names of the tables, and which has a default route; the rest are the host's addresses.
+fn table_of_routes(line: &str) -> Option<String> {
+    let is_kept = !line.starts_with(' ') || line.trim_start().starts_with("/0 ");
+    is_kept.then(|| line.to_owned())
 }
 
 fn property(line: &str) -> Option<String> {

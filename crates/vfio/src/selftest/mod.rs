@@ -315,9 +315,14 @@ impl Test<'_> {
             Err(error) => Measured::unmeasured(error.to_string()),
         };
         let bus_scope = self.device.bus_reset_scope().map_err(|error| describe(&error));
-        self.report.reset = Some(ResetReport { alone, methods, bus_scope: bus_scope.into() });
+        let report = ResetReport { alone, methods, bus_scope: bus_scope.into() };
+        let methods = &self.report.reset.insert(report).methods;
         if !alone {
-            let why = "the function has no reset of its own";
+            let tried = methods.known().is_some_and(|methods| !methods.is_empty());
+            let why = match tried {
+                true => "none of them worked when the kernel tried",
+                false => "the function has no reset of its own",
+            };
             return self.report.add_unmeasured(Subject::Reset, why);
         }
         if !options.reset {

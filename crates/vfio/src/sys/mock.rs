@@ -19,6 +19,7 @@ use super::kernel::Kernel;
 /// Offset of a region in the device's file (`VFIO_PCI_OFFSET_SHIFT`).
 const REGION_SHIFT: u32 = 40;
 const CONFIG: u32 = 7;
+const ROM: u32 = 6;
 
 /// What a descriptor is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +55,8 @@ pub(crate) struct State {
     events: HashMap<u32, Vec<Option<OwnedFd>>>,
     /// Configuration space of the function.
     pub(crate) config: Vec<u8>,
+    /// What the ROM region begins with.
+    pub(crate) rom: Vec<u8>,
     /// What follows the `vfio_iommu_type1_info`.
     pub(crate) iommu_capabilities: Vec<u8>,
     pub(crate) iova_ranges: Vec<[u64; 2]>,
@@ -88,6 +91,7 @@ impl Mock {
             vectors: [1, 0, 5, 1, 1],
             events: HashMap::new(),
             config,
+            rom: Vec::new(),
             iommu_capabilities: Vec::new(),
             iova_ranges: vec![[0, 0xfedf_ffff], [0xfef0_0000, u64::MAX >> 16]],
             mapped: Vec::new(),
@@ -243,6 +247,9 @@ impl State {
                 } else if region.size > 0 {
                     let end = start + region.size;
                     rustix::io::pwrite(&fd, &[0], end - 1).unwrap();
+                    if *index == ROM {
+                        rustix::io::pwrite(&fd, &self.rom, start).unwrap();
+                    }
                 }
             }
         }

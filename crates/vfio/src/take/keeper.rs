@@ -1,14 +1,21 @@
 //! Taking, returning and recovering cards.
 
-use host::{Journal, Owner, ReadError, Sysroot};
+use std::time::Duration;
+
+use host::{Owner, ReadError, Sysroot};
 use pci::Address;
 
 use super::lease::{Lease, Leases, Step};
+use super::ledger::Ledger;
+use super::node;
 use super::restore::Hand;
 use super::{
-    Binding, Held, LeaseError, Purpose, RestoreError, Restored, State, SysfsWriter, VFIO_PCI,
+    Binding, Held, LeaseError, Purpose, Recipient, RestoreError, Restored, State, SysfsWriter,
+    VFIO_PCI,
 };
 
+/// How long the last write of a process that died is waited for: what a busy device needs to let go.
+const HELPER_PATIENCE: Duration = Duration::from_secs(5);
 /// Version of a lease's layout.
 const SCHEMA: u32 = 1;
 
@@ -28,6 +35,12 @@ pub enum TakeError {
         address: Address,
         /// How its lease stands.
         state: State,
+    },
+    /// Its lease was ended by another process meanwhile.
+    #[error("{address} was returned meanwhile")]
+    Gone {
+        /// The function.
+        address: Address,
     },
     /// Sysfs could not be read.
     #[error(transparent)]
@@ -86,11 +99,21 @@ impl RestoreError {
     }
 }
 
+/// What became of a card whose process was gone.
+#[derive(Debug)]
+pub struct Recovery {
+    /// Its lease.
+    pub lease: Lease,
+    /// What became of each function; or why the lease stays.
+    pub outcome: Result<Vec<Restored>, TakeError>,
+}
+
 /// Changes who drives a function.
 #[derive(Clone, Copy)]
 pub struct Keeper<'a> {
     host: &'a Sysroot,
     writer: &'a dyn SysfsWriter,
+    patience: Duration,
 }
 
 impl std::fmt::Debug for Keeper<'_> {
@@ -102,7 +125,13 @@ impl std::fmt::Debug for Keeper<'_> {
 impl<'a> Keeper<'a> {
     /// Returns a keeper that reads `host` and writes through `writer`.
     pub fn new(host: &'a Sysroot, writer: &'a dyn SysfsWriter) -> Self {
-        Self { host, writer }
+        Self { host, writer, patience: HELPER_PATIENCE }
+    }
+
+    /// Sets how long the last write of a process that died is waited for.
+    #[must_use]
+    pub fn patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// Returns all leases.
@@ -121,6 +150,19 @@ impl<'a> Keeper<'a> {
     /// # Errors
     /// A function is held already, or the kernel refused or ignored a step.
     pub fn take(&self, functions: &[Address], purpose: Purpose) -> Result<Held, TakeError> {
+        self.take_for(functions, purpose, None)
+    }
+
+    /// Does the same and gives the device nodes to a user, until the card is given back.
+    ///
+    /// # Errors
+    /// As [`Keeper::take`]; or a node's owner could not be changed.
+    pub fn take_for(
+        &self,
+        functions: &[Address],
+        purpose: Purpose,
+        user: Option<&Recipient>,
+    ) -> Result<Held, TakeError> {
         let leases = Leases::new(self.host);
         let lock = leases.lock()?;
         for held in leases.all()? {
@@ -134,39 +176,50 @@ impl<'a> Keeper<'a> {
             before.push((*address, Binding::read(self.host, *address)?));
         }
         let owner = Owner::current(self.host)?;
-        let lease = Lease { schema: SCHEMA, card, purpose, owner, before };
-        let mut journal = leases.create(&lock, &lease)?;
-        let mut hand = Hand { host: self.host, writer: self.writer, journal: &mut journal };
+        let user = user.cloned();
+        let lease = Lease { schema: SCHEMA, card, purpose, owner, user, before };
+        let mut ledger = Ledger::create(&leases, &lock, &lease, self.writer)?;
+        // From here on the lease itself keeps others away, from this card alone.
+        drop(lock);
+        let mut hand = Hand { host: self.host, ledger: &mut ledger };
         for (address, binding) in &lease.before {
             if let Err(error) = take_one(&mut hand, *address, binding) {
-                return Err(self.roll_back(&lease, *address, journal, error));
+                return Err(self.roll_back(&lease, *address, ledger, error));
             }
         }
-        let taken = journal.intent(&Step::Taken).map_err(LeaseError::from)?;
-        journal.done(taken).map_err(LeaseError::from)?;
-        drop(lock);
-        Ok(leases.held(lease))
+        let mut nodes = Vec::new();
+        if let Some(user) = &lease.user {
+            nodes = node::owned(self.host, functions)?;
+            if let Err(source) = ledger.hand_over(self.host, &nodes, user) {
+                // Nodes of functions that stay on vfio-pci outlive the lease.
+                let source = ledger.take_back(self.host, &nodes).err().unwrap_or(source);
+                let failure = TakeError::Step { address: card, source };
+                return Err(self.roll_back(&lease, card, ledger, failure));
+            }
+        }
+        ledger.note(&Step::Taken).map_err(LeaseError::from)?;
+        Ok(leases.held(lease, nodes))
     }
 
     fn roll_back(
         &self,
         lease: &Lease,
         address: Address,
-        mut journal: Journal,
+        mut ledger: Ledger<'_>,
         failure: TakeError,
     ) -> TakeError {
         if failure.is_hung() {
             // Every further write to this device would hang as well.
             return failure;
         }
-        let mut hand = Hand { host: self.host, writer: self.writer, journal: &mut journal };
+        let mut hand = Hand { host: self.host, ledger: &mut ledger };
         for (address, before) in lease.before.iter().rev() {
             if let Err(source) = hand.restore(*address, before) {
                 let failure = Box::new(failure);
                 return TakeError::NotRolledBack { address: *address, failure, source };
             }
         }
-        match journal.remove() {
+        match ledger.remove() {
             Ok(()) => failure,
             Err(error) => {
                 let (failure, source) = (Box::new(failure), error.into());
@@ -175,16 +228,35 @@ impl<'a> Keeper<'a> {
         }
     }
 
+    /// Gives the device nodes of a lease to a user, until the card is given back.
+    ///
+    /// # Errors
+    /// The lease was changed by another process, or a node's owner could not be changed.
+    pub fn hand_over(&self, held: &Held, user: &Recipient) -> Result<(), TakeError> {
+        let address = held.lease.card;
+        let functions: Vec<_> = held.lease.before.iter().map(|(address, _)| *address).collect();
+        let leases = Leases::new(self.host);
+        let _lock = leases.lock()?;
+        match leases.all()?.into_iter().find(|now| now.path == held.path) {
+            Some(now) if now.state == held.state => {}
+            Some(now) => return Err(TakeError::Taken { address, state: now.state }),
+            None => return Err(TakeError::Gone { address }),
+        }
+        let nodes = node::owned(self.host, &functions)?;
+        let mut ledger = Ledger::reopen(&held.path, self.writer)?;
+        ledger
+            .hand_over(self.host, &nodes, user)
+            .map_err(|source| TakeError::Step { address, source })
+    }
+
     /// Lets the kernel reset the functions of a lease in this way only, or in none where `method`
     /// is empty, until they are given back. Functions without the method are left alone.
     ///
     /// # Errors
     /// No function has the method, or the kernel refused.
     pub fn limit_resets(&self, held: &Held, method: &str) -> Result<(), TakeError> {
-        let leases = Leases::new(self.host);
-        let _lock = leases.lock()?;
-        let mut journal = Journal::reopen(&held.path).map_err(LeaseError::from)?;
-        let mut hand = Hand { host: self.host, writer: self.writer, journal: &mut journal };
+        let mut ledger = Ledger::reopen(&held.path, self.writer)?;
+        let mut hand = Hand { host: self.host, ledger: &mut ledger };
         let has = |binding: &Binding| {
             let methods = binding.resets.as_deref().unwrap_or_default();
             methods.split_whitespace().any(|one| one == method || method.is_empty())
@@ -212,13 +284,16 @@ impl<'a> Keeper<'a> {
         also: &[super::Unwell],
     ) -> Result<Vec<Restored>, TakeError> {
         let leases = Leases::new(self.host);
-        let _lock = leases.lock()?;
+        if matches!(held.state, State::Abandoned | State::HelperAtWork { .. }) {
+            leases.wait_for_helper(held, self.patience)?;
+        }
+        let lock = leases.lock()?;
         let address = held.lease.card;
         let current = leases.all()?.into_iter().find(|now| now.path == held.path);
         let Some(current) = current else { return Ok(Vec::new()) };
         let mine = current.lease.owner == Owner::current(self.host)?;
         let refused = match current.state {
-            State::Hung { .. } => true,
+            State::Hung { .. } | State::HelperAtWork { .. } => true,
             State::Busy { .. } => !mine,
             State::Held | State::Unwell { .. } | State::Abandoned => false,
         };
@@ -226,30 +301,29 @@ impl<'a> Keeper<'a> {
             return Err(TakeError::Taken { address, state: current.state });
         }
         let failed = |source| TakeError::Step { address, source };
-        let mut journal = Journal::reopen(&held.path).map_err(LeaseError::from)?;
+        let mut ledger = Ledger::reopen(&held.path, self.writer)?;
         let owner = Owner::current(self.host)?;
-        let returning = journal.intent(&Step::Returning(owner)).map_err(LeaseError::from)?;
-        journal.done(returning).map_err(LeaseError::from)?;
+        ledger.note(&Step::Returning(owner)).map_err(LeaseError::from)?;
+        drop(lock);
+        ledger.take_back(self.host, &current.nodes).map_err(failed)?;
         let sick = self.sick(&current.lease, also)?;
         if let Some(first) = sick.first() {
-            let unwell = journal.intent(&Step::Unwell(first.to_string()));
-            journal.done(unwell.map_err(LeaseError::from)?).map_err(LeaseError::from)?;
+            ledger.note(&Step::Unwell(first.to_string())).map_err(LeaseError::from)?;
             return Ok(sick.into_iter().map(Restored::Unwell).collect());
         }
-        let mut hand = Hand { host: self.host, writer: self.writer, journal: &mut journal };
+        let mut hand = Hand { host: self.host, ledger: &mut ledger };
         let mut restored = Vec::new();
         for (address, before) in current.lease.before.iter().rev() {
             restored.push(hand.restore(*address, before).map_err(failed)?);
         }
-        journal.remove().map_err(LeaseError::from)?;
+        ledger.remove().map_err(LeaseError::from)?;
         restored.reverse();
         Ok(restored)
     }
 
     /// What is wrong with functions that would go back to a native driver.
     fn sick(&self, lease: &Lease, also: &[super::Unwell]) -> Result<Vec<super::Unwell>, TakeError> {
-        let native =
-            |binding: &Binding| binding.driver.as_deref().is_some_and(|driver| driver != VFIO_PCI);
+        let native = |binding: &Binding| binding.driver.is_some() && !binding.is_vfio();
         if !lease.before.iter().any(|(_, binding)| native(binding)) {
             return Ok(Vec::new());
         }
@@ -264,23 +338,23 @@ impl<'a> Keeper<'a> {
         Ok(sick)
     }
 
-    /// Restores every card whose process is provably gone, and returns what became of each.
+    /// Restores every card whose process is provably gone, and returns what became of each. One
+    /// that cannot be restored is in nobody else's way.
     ///
     /// # Errors
-    /// A lease could not be read, or could not be restored; it then stays.
-    pub fn recover(&self) -> Result<Vec<(Lease, Vec<Restored>)>, TakeError> {
-        let mut done = Vec::new();
-        for held in self.leases()? {
-            if held.state == State::Abandoned {
-                let restored = self.give_back(&held, &[])?;
-                done.push((held.lease, restored));
-            }
-        }
-        Ok(done)
+    /// A lease could not be read.
+    pub fn recover(&self) -> Result<Vec<Recovery>, LeaseError> {
+        let left =
+            |held: &Held| matches!(held.state, State::Abandoned | State::HelperAtWork { .. });
+        let recover = |held: Held| {
+            let outcome = self.give_back(&held, &[]);
+            Recovery { lease: held.lease, outcome }
+        };
+        Ok(self.leases()?.into_iter().filter(left).map(recover).collect())
     }
 }
 
-fn take_one(hand: &mut Hand<'_>, address: Address, before: &Binding) -> Result<(), TakeError> {
+fn take_one(hand: &mut Hand<'_, '_>, address: Address, before: &Binding) -> Result<(), TakeError> {
     let failed = |source| TakeError::Step { address, source };
     if before.is_vfio() {
         return Ok(());

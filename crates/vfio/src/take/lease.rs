@@ -7,11 +7,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use host::journal::{self, JournalError};
-use host::{Journal, Owner, ReadError, Sysroot};
+use host::{Owner, ReadError, Sysroot};
 use pci::Address;
 use serde::{Deserialize, Serialize};
 
-use super::Binding;
+use super::ledger::helper_lock;
+use super::node::Node;
+use super::turn::{self, Standing};
+use super::{Binding, Recipient, Work};
 
 const LEASES: &str = "/run/kireji/leases";
 const LOCK: &str = "/run/kireji/lock";
@@ -40,6 +43,9 @@ pub struct Lease {
     pub purpose: Purpose,
     /// The process that took them.
     pub owner: Owner,
+    /// The user to whom the device nodes are given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<Recipient>,
     /// Each function with its binding before anything was written.
     pub before: Vec<(Address, Binding)>,
 }
@@ -63,6 +69,8 @@ pub(super) enum Step {
     Unbind(Address, String),
     /// Letting drivers probe.
     Probe(Address),
+    /// Giving device nodes to a user; they are listed with who owned them before.
+    HandOver(Vec<Node>),
     /// All functions are on vfio-pci.
     Taken,
     /// The named process has begun to give the functions back.
@@ -91,7 +99,12 @@ pub enum State {
     },
     /// The process that was at it is gone: `recover` restores the start.
     Abandoned,
-    /// A write hangs in the kernel: only a reboot helps.
+    /// Likewise, but a helper of that process still makes its last write, which must end first.
+    HelperAtWork {
+        /// What it does, unless it has just begun.
+        work: Option<Work>,
+    },
+    /// A write hangs in the kernel: only a reboot helps, unless it ends after all.
     Hung {
         /// The process that is stuck.
         pid: u32,
@@ -106,6 +119,8 @@ pub struct Held {
     /// How it stands.
     pub state: State,
     pub(super) path: PathBuf,
+    /// The device nodes that were given to a user, as they were before.
+    pub(super) nodes: Vec<Node>,
 }
 
 /// The leases could not be read or written.
@@ -171,23 +186,28 @@ impl<'a> Leases<'a> {
         }
     }
 
-    /// Writes a new lease. The lock must be held.
-    pub(super) fn create(&self, _lock: &Lock, lease: &Lease) -> Result<Journal, LeaseError> {
-        Ok(Journal::create(&self.path(lease.card), lease)?)
+    /// Waits a bounded time for the end of a helper whose process is gone.
+    pub(super) fn wait_for_helper(
+        &self,
+        held: &Held,
+        patience: Duration,
+    ) -> Result<(), LeaseError> {
+        standing(&held.path, patience).map(drop)
     }
 
-    fn path(&self, address: Address) -> PathBuf {
+    /// Where the journal of the lease that is named by this function is.
+    pub(super) fn path(&self, address: Address) -> PathBuf {
         self.host.locate(LEASES).join(format!("{address}.{EXTENSION}"))
     }
 
     /// Returns how a lease that was just written stands.
-    pub(super) fn held(&self, lease: Lease) -> Held {
+    pub(super) fn held(&self, lease: Lease, nodes: Vec<Node>) -> Held {
         let path = self.path(lease.card);
         let state = match lease.purpose {
             Purpose::Hold => State::Held,
             Purpose::Run => State::Busy { pid: lease.owner.pid },
         };
-        Held { lease, state, path }
+        Held { lease, state, path, nodes }
     }
 
     /// Reads all leases, by address.
@@ -215,6 +235,7 @@ impl<'a> Leases<'a> {
         let mut owner = &record.header.owner;
         let mut resting = None;
         let mut hung = None;
+        let mut nodes: Vec<Node> = Vec::new();
         for entry in &record.entries {
             match &entry.step {
                 Step::Taken if record.header.purpose == Purpose::Run => {}
@@ -222,15 +243,34 @@ impl<'a> Leases<'a> {
                 Step::Unwell(reason) => resting = Some(State::Unwell { reason: reason.clone() }),
                 Step::Returning(by) => (owner, resting) = (by, None),
                 Step::Hung(pid) => hung = Some(*pid),
+                Step::HandOver(given) => {
+                    // Given twice, a node goes back to its first owner.
+                    let new = given.iter().filter(|one| nodes.iter().all(|n| n.path != one.path));
+                    let new: Vec<_> = new.cloned().collect();
+                    nodes.extend(new);
+                }
                 Step::Override(..) | Step::Resets(..) | Step::Unbind(..) | Step::Probe(_) => {}
             }
         }
+        // A write that hung may have ended after all, and its helper with it.
+        let hung = match hung {
+            Some(_) if standing(path, Duration::ZERO)? == Standing::Free => None,
+            hung => hung,
+        };
         let state = match (hung, resting) {
             (Some(pid), _) => State::Hung { pid },
             (None, Some(state)) => state,
-            (None, None) if owner.is_gone(self.host)? => State::Abandoned,
+            (None, None) if owner.is_gone(self.host)? => match standing(path, Duration::ZERO)? {
+                Standing::AtWork(work) => State::HelperAtWork { work },
+                Standing::Free | Standing::Unknown => State::Abandoned,
+            },
             (None, None) => State::Busy { pid: owner.pid },
         };
-        Ok(Some(Held { lease: record.header, state, path: path.to_owned() }))
+        Ok(Some(Held { lease: record.header, state, path: path.to_owned(), nodes }))
     }
+}
+
+fn standing(journal: &Path, patience: Duration) -> Result<Standing, LeaseError> {
+    let lock = helper_lock(journal);
+    turn::look(&lock, patience).map_err(|source| LeaseError::Io { path: lock, source })
 }

@@ -1,11 +1,12 @@
 //! Bringing functions back to a former binding.
 
 use host::journal::JournalError;
-use host::{Journal, ReadError, Sysroot};
+use host::{ReadError, Sysroot};
 use pci::{Address, Function};
 
 use super::lease::Step;
-use super::{Binding, SysfsWriter, Unwell, VFIO_PCI, WriteFailure, health};
+use super::ledger::Ledger;
+use super::{Binding, HandOverError, Unwell, VFIO_PCI, WriteFailure, health};
 
 /// A binding could not be restored.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +20,9 @@ pub enum RestoreError {
     /// The journal could not be written.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// A device node could not be given to a user, or back.
+    #[error(transparent)]
+    HandOver(#[from] HandOverError),
     /// The former driver did not bind, though the kernel reported no error.
     #[error("{address} did not go back to {wanted}: it is now on {}", got.as_deref().unwrap_or("no driver"))]
     NotBound {
@@ -45,13 +49,12 @@ pub enum Restored {
 }
 
 /// The writes that change one function's binding, each journalled.
-pub(super) struct Hand<'a> {
+pub(super) struct Hand<'a, 'w> {
     pub(super) host: &'a Sysroot,
-    pub(super) writer: &'a dyn SysfsWriter,
-    pub(super) journal: &'a mut Journal,
+    pub(super) ledger: &'a mut Ledger<'w>,
 }
 
-impl Hand<'_> {
+impl Hand<'_, '_> {
     pub(super) fn set_override(
         &mut self,
         address: Address,
@@ -60,7 +63,7 @@ impl Hand<'_> {
         let path = format!("{}/driver_override", Function::path(address));
         // An empty line clears the override (driver_set_override, drivers/base/driver.c).
         let line = format!("{}\n", driver.unwrap_or_default());
-        self.step(Step::Override(address, driver.map(str::to_owned)), &path, &line)
+        self.ledger.write(&Step::Override(address, driver.map(str::to_owned)), &path, &line)
     }
 
     pub(super) fn set_resets(
@@ -69,28 +72,19 @@ impl Hand<'_> {
         methods: &str,
     ) -> Result<(), RestoreError> {
         let path = format!("{}/reset_method", Function::path(address));
-        self.step(Step::Resets(address, methods.to_owned()), &path, &format!("{methods}\n"))
+        let step = Step::Resets(address, methods.to_owned());
+        self.ledger.write(&step, &path, &format!("{methods}\n"))
     }
 
     pub(super) fn unbind(&mut self, address: Address, driver: &str) -> Result<(), RestoreError> {
         let path = format!("{}/driver/unbind", Function::path(address));
-        self.step(Step::Unbind(address, driver.to_owned()), &path, &address.to_string())
+        let step = Step::Unbind(address, driver.to_owned());
+        self.ledger.write(&step, &path, &address.to_string())
     }
 
     pub(super) fn probe(&mut self, address: Address) -> Result<(), RestoreError> {
-        self.step(Step::Probe(address), "/sys/bus/pci/drivers_probe", &address.to_string())
-    }
-
-    fn step(&mut self, step: Step, path: &str, value: &str) -> Result<(), RestoreError> {
-        let intent = self.journal.intent(&step)?;
-        if let Err(failure) = self.writer.write(path, value) {
-            if let WriteFailure::Hung { pid, .. } = failure {
-                let hung = self.journal.intent(&Step::Hung(pid))?;
-                self.journal.done(hung)?;
-            }
-            return Err(failure.into());
-        }
-        Ok(self.journal.done(intent)?)
+        let probe = "/sys/bus/pci/drivers_probe";
+        self.ledger.write(&Step::Probe(address), probe, &address.to_string())
     }
 
     /// Brings a function back to `before`, from whatever it is now.

@@ -1,10 +1,13 @@
 //! Writes to sysfs, which may fail, and may hang in the kernel.
 
+use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use host::{Program, RunError, Runner, Sysroot};
+
+use super::{Turn, Work};
 
 /// A write to sysfs that did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -42,13 +45,43 @@ pub enum WriteFailure {
     },
 }
 
-/// Writes attributes of sysfs.
+/// One write to an attribute of sysfs.
+#[derive(Clone, Copy, Debug)]
+pub struct Order<'a> {
+    /// The attribute, as the host names it.
+    pub path: &'a str,
+    /// What is written, in one write.
+    pub value: &'a str,
+    /// Of a write for a lease, the file whose lock a helper holds while it is at it; see [`Turn`].
+    pub lock: Option<&'a Path>,
+}
+
+impl Order<'_> {
+    fn refused(&self, source: io::Error) -> WriteFailure {
+        let (path, value) = (self.path.to_owned(), self.value.trim_end().to_owned());
+        WriteFailure::Refused { path, value, source }
+    }
+}
+
+/// Writes attributes of sysfs, and gives device nodes away.
 pub trait SysfsWriter {
-    /// Writes `value` to the attribute `path` of the host, in one write.
+    /// Makes one write.
     ///
     /// # Errors
     /// The kernel refused, or the write hangs.
-    fn write(&self, path: &str, value: &str) -> Result<(), WriteFailure>;
+    fn write(&self, order: &Order<'_>) -> Result<(), WriteFailure>;
+
+    /// Is called before and after each change of a lease's journal, for tests that end the process
+    /// there.
+    fn passes(&self) {}
+
+    /// Changes who owns a device node, which never hangs.
+    ///
+    /// # Errors
+    /// The operating system refused.
+    fn chown(&self, node: &Path, uid: u32, gid: u32) -> io::Result<()> {
+        std::os::unix::fs::chown(node, Some(uid), Some(gid))
+    }
 }
 
 /// Writes in this process. For attributes that cannot hang.
@@ -56,12 +89,8 @@ pub trait SysfsWriter {
 pub struct DirectWriter<'a>(pub &'a Sysroot);
 
 impl SysfsWriter for DirectWriter<'_> {
-    fn write(&self, path: &str, value: &str) -> Result<(), WriteFailure> {
-        write_once(&self.0.locate(path), value).map_err(|source| WriteFailure::Refused {
-            path: path.to_owned(),
-            value: value.trim_end().to_owned(),
-            source,
-        })
+    fn write(&self, order: &Order<'_>) -> Result<(), WriteFailure> {
+        write_once(&self.0.locate(order.path), order.value).map_err(|source| order.refused(source))
     }
 }
 
@@ -71,7 +100,8 @@ impl SysfsWriter for DirectWriter<'_> {
 pub struct HelperWriter<'a> {
     /// Starts the helper.
     pub runner: &'a dyn Runner,
-    /// The program that calls [`run_helper`] with its last two arguments.
+    /// The program that calls [`run_helper`] with its last two arguments, path and value, after
+    /// `--`; and with what follows `--lock`, if that is there.
     pub executable: PathBuf,
     /// The arguments that go before them.
     pub args: Vec<String>,
@@ -80,15 +110,19 @@ pub struct HelperWriter<'a> {
 }
 
 impl SysfsWriter for HelperWriter<'_> {
-    fn write(&self, path: &str, value: &str) -> Result<(), WriteFailure> {
-        let program =
-            Program::new(&self.executable).args(&self.args).args([path, value]).limit(self.limit);
-        let failed = |source| WriteFailure::Helper { path: path.to_owned(), source };
+    fn write(&self, order: &Order<'_>) -> Result<(), WriteFailure> {
+        let Order { path, value, lock } = order;
+        let program = Program::new(&self.executable)
+            .args(&self.args)
+            .args(lock.iter().flat_map(|lock| [OsStr::new("--lock"), lock.as_os_str()]))
+            .args(["--", *path, *value])
+            .limit(self.limit);
+        let failed = |source| WriteFailure::Helper { path: order.path.to_owned(), source };
         let done = match self.runner.run(&program) {
             Ok(done) => done,
             Err(RunError::TimedOut { pid, .. }) => {
                 let value = value.trim_end().to_owned();
-                return Err(WriteFailure::Hung { path: path.to_owned(), value, pid });
+                return Err(WriteFailure::Hung { path: order.path.to_owned(), value, pid });
             }
             Err(error) => return Err(failed(io::Error::other(error))),
         };
@@ -97,11 +131,7 @@ impl SysfsWriter for HelperWriter<'_> {
         }
         // The helper prints the error number of a refused write.
         match String::from_utf8_lossy(&done.stdout).trim().parse() {
-            Ok(errno) => Err(WriteFailure::Refused {
-                path: path.to_owned(),
-                value: value.trim_end().to_owned(),
-                source: io::Error::from_raw_os_error(errno),
-            }),
+            Ok(errno) => Err(order.refused(io::Error::from_raw_os_error(errno))),
             Err(_) => Err(failed(io::Error::other(format!(
                 "it ended with {} and said: {}",
                 done.status,
@@ -112,11 +142,30 @@ impl SysfsWriter for HelperWriter<'_> {
 }
 
 /// Does the helper's work: one write. Returns what the helper is to print and whether it succeeded.
-pub fn run_helper(path: &Path, value: &str) -> Result<(), String> {
-    write_once(path, value).map_err(|error| match error.raw_os_error() {
+///
+/// `is_wanted` tells whether the process that asked for it is still there. It is asked once nobody
+/// can take the lease over any more without waiting for this write; who took it over before has
+/// proof that the process is gone, and so is the answer.
+///
+/// # Errors
+/// The outer error is one of the helper's own, and nothing was written. The inner one says what
+/// became of the write.
+pub fn run_helper(
+    order: &Order<'_>,
+    is_wanted: impl FnOnce() -> io::Result<bool>,
+) -> io::Result<Result<(), String>> {
+    let Order { path, value, lock } = order;
+    let (path, value) = ((*path).to_owned(), value.trim_end().to_owned());
+    let work = Work { pid: std::process::id(), path, value };
+    let _turn = lock.map(|lock| Turn::take(lock, &work)).transpose()?;
+    if !is_wanted()? {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "the process that asked is gone"));
+    }
+    let written = write_once(Path::new(order.path), order.value);
+    Ok(written.map_err(|error| match error.raw_os_error() {
         Some(errno) => errno.to_string(),
         None => error.to_string(),
-    })
+    }))
 }
 
 fn write_once(path: &Path, value: &str) -> io::Result<()> {

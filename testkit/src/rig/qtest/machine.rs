@@ -153,7 +153,7 @@ fn plan(
         emulated: Vec::new(),
         display: Display::None,
         primary_display: false,
-        network: Network::Default,
+        network: Network::Default { forwards: vec![] },
         sound: false,
         inputs: Vec::new(),
         usb: Vec::new(),

@@ -3,6 +3,8 @@ use proptest::prelude::*;
 use super::super::line::encode;
 use super::super::report::SeenFunction;
 use super::*;
+use crate::guests::Observer as _;
+use crate::lines::LINE_LIMIT;
 
 fn nonce() -> Nonce {
     Nonce::try_from("0123456789abcdef0123456789abcdef".to_owned()).unwrap()
@@ -53,14 +55,11 @@ fn a_run_is_followed_stage_by_stage() {
     for byte in whole(&[Some("e1000e")]).bytes() {
         seen.extend(observer.feed(&[byte]));
     }
-    let stages: Vec<Stage> = seen
-        .iter()
-        .filter_map(|seen| match seen {
-            Seen::Stage(stage) => Some(*stage),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(stages, [Stage::Kernel, Stage::Init, Stage::Drivers, Stage::Report]);
+    let [stages @ .., Sign::Report { outcome, .. }, end] = &seen[..] else { panic!("{seen:?}") };
+    let reached = |stage: Stage| Sign::Reached { stage: stage.name() };
+    assert_eq!(stages, [Stage::Kernel, Stage::Init, Stage::Drivers].map(reached));
+    assert_eq!(*outcome, Outcome::Bound { driver: "e1000e".into() });
+    assert_eq!(*end, reached(Stage::Report));
     assert_eq!(observer.verdict(), Verdict::Passed);
     assert_eq!(observer.reports().count(), 1);
 }
@@ -69,8 +68,8 @@ fn a_run_is_followed_stage_by_stage() {
 fn the_verdict_names_what_is_wrong() {
     let observer = observe(&whole(&[Some("e1000e"), None]), 2);
     assert_eq!(
-        observer.verdict().to_string(),
-        "0000:29:00.1: not bound: probe of 0000:01:00.0 failed with error -22"
+        observer.verdict().reasons(),
+        ["0000:29:00.1: no driver bound it: probe of 0000:01:00.0 failed with error -22"]
     );
     let absent = Record::Function(Box::new(FunctionReport {
         index: 0,
@@ -80,39 +79,55 @@ fn the_verdict_names_what_is_wrong() {
     }));
     let end = Record::Ended { functions: 1, uptime_ms: 3 };
     let observer = observe(&text(&[absent, end]), 1);
-    assert_eq!(observer.verdict().to_string(), "0000:29:00.0: the guest saw no such function");
+    assert_eq!(observer.verdict().reasons(), ["0000:29:00.0: the guest did not see it"]);
     let refused = vec![Refused { module: "e1000e".into(), reason: "Exec format error".into() }];
     let loaded = Record::Loaded { refused, uptime_ms: 2 };
     let end = Record::Ended { functions: 1, uptime_ms: 3 };
     let observer = observe(&text(&[loaded, function(0, None), end]), 1);
     assert_eq!(
-        observer.verdict().to_string(),
-        "0000:29:00.0: not bound: cannot load e1000e: Exec format error"
+        observer.verdict().reasons(),
+        ["0000:29:00.0: no driver bound it: cannot load e1000e: Exec format error"]
     );
 }
 
 #[test]
 fn without_a_report_it_says_how_far_the_guest_came() {
     let observer = observe("", 1);
-    assert_eq!(
-        observer.verdict().to_string(),
-        "the guest made no report; it came as far as its firmware"
-    );
+    assert_eq!(observer.verdict().reasons(), ["it came as far as its firmware"]);
     let panic = "[ 1.0] Kernel panic - not syncing: Attempted to kill init!\r\n";
     let observer = observe(panic, 1);
-    assert_eq!(
-        observer.verdict().to_string(),
-        "the guest's kernel panicked: Attempted to kill init!"
-    );
+    assert_eq!(observer.verdict().to_string(), "the reference guest's kernel panicked");
+    assert_eq!(observer.verdict().reasons(), ["Attempted to kill init!"]);
     let failed = Record::Failed { reason: "cannot mount /sys".into() };
     let observer = observe(&text(&[failed]), 1);
-    assert_eq!(observer.verdict().to_string(), "the guest gave up: cannot mount /sys");
+    assert_eq!(observer.verdict().reasons(), ["cannot mount /sys"]);
 }
 
 #[test]
 fn a_report_on_fewer_functions_than_were_passed_is_no_pass() {
     let observer = observe(&whole(&[Some("e1000e")]), 2);
     assert!(matches!(observer.verdict(), Verdict::Incomplete { .. }));
+}
+
+#[test]
+fn a_whole_report_counts_more_than_how_the_run_ended() {
+    let passed = whole(&[Some("e1000e")]);
+    let bound = whole(&[None]);
+    let panic = "Kernel panic - not syncing: x\n";
+    for (text, end, expected) in [
+        (&*passed, GuestEnd::ShutDown, Finding::Done),
+        (&passed, GuestEnd::Stopped, Finding::Done),
+        (&bound, GuestEnd::TimedOut, Finding::NotDriven),
+        (panic, GuestEnd::Reset, Finding::Panicked),
+        ("", GuestEnd::Panicked, Finding::Panicked),
+        ("", GuestEnd::ShutDown, Finding::NotBooted),
+        ("", GuestEnd::Closed, Finding::NotBooted),
+        ("", GuestEnd::Reset, Finding::NotBooted),
+        ("", GuestEnd::Stopped, Finding::Stopped),
+        ("", GuestEnd::TimedOut, Finding::Hung),
+    ] {
+        assert_eq!(observe(text, 1).judge(end).finding, expected, "{end:?}");
+    }
 }
 
 #[test]
@@ -126,7 +141,7 @@ fn an_endless_line_is_bounded() {
     let mut observer = Observer::new(nonce(), 1);
     for _ in 0..64 {
         observer.feed(&[b'x'; 16 << 10]);
-        assert!(observer.line.len() <= LINE_LIMIT);
+        assert!(observer.lines.rest().len() <= LINE_LIMIT);
     }
     observer.feed(b"\n");
     observer.feed(whole(&[Some("e1000e")]).as_bytes());

@@ -5,26 +5,28 @@ use std::collections::BTreeMap;
 use guest::launch::User;
 use guest::machine::{Card, Function as Passed, Rom, RomFile};
 use pci::{Address, Function, Host, Region, RegionKind};
-use vfio::take::{Held, Keeper, Purpose};
+use vfio::take::{Binding, Held, Keeper, Purpose, Recipient};
 
 use crate::command::{outcome, recover, refuse, take};
 use crate::{CommandError, Context, Exit};
 
 use super::inhibit::Inhibitor;
-use super::{Args, Reset};
+use super::{Args, Reset, leased, rom};
 
 /// The cards that a guest gets.
 #[derive(Debug, Default)]
 pub(super) struct Cards {
     /// As QEMU is told of them.
     pub(super) cards: Vec<Card>,
+    /// Those that this run takes, if it may.
     functions: Vec<Address>,
-    /// Whether vfio-pci has not got all of them yet.
-    to_take: bool,
+    /// Those that were taken before, by their leases.
+    leased: Vec<Held>,
 }
 
 /// Cards that are to be given back.
 #[must_use = "the cards must be given back"]
+#[derive(Default)]
 pub(super) struct Taken {
     held: Option<Held>,
     _inhibitor: Option<Inhibitor>,
@@ -39,17 +41,24 @@ pub(super) fn select(args: &Args, context: &mut Context<'_>) -> Result<Cards, Co
         recover::first(context)?;
     }
     let host = Host::read(context.host)?;
-    let functions = refuse::check(context, &host, &args.device, &args.allowed)?;
-    let is_ready = |address: &Address| {
-        host.function(*address)
-            .is_some_and(|function| function.driver.as_deref() == Some("vfio-pci"))
+    let (leased, named) = leased::split(args, context)?;
+    let mut all: Vec<Address> = leased.iter().flat_map(|one| one.functions.clone()).collect();
+    let functions = if named.is_empty() {
+        Vec::new()
+    } else {
+        refuse::check(context, &host, &named, &args.allowed)?
     };
-    let to_take = !functions.iter().all(is_ready);
-    if to_take && !args.dry_run {
-        crate::command::need_root(context)?;
+    all.extend(&functions);
+    if !args.dry_run && !context.vars.is_root {
+        for address in &functions {
+            if !Binding::read(context.host, *address)?.is_vfio() {
+                crate::command::need_root(context)?;
+            }
+        }
+        leased::may_open(context, &all)?;
     }
     let mut cards: BTreeMap<Address, Vec<Address>> = BTreeMap::new();
-    for address in &functions {
+    for address in &all {
         let card = host.card(*address);
         let name = card.known().map_or(*address, |card| card.address());
         cards.entry(name).or_default().push(*address);
@@ -58,7 +67,8 @@ pub(super) fn select(args: &Args, context: &mut Context<'_>) -> Result<Cards, Co
         .into_values()
         .map(|functions| card(args, context, &host, &functions))
         .collect::<Result<_, _>>()?;
-    Ok(Cards { cards, functions, to_take })
+    let leased = leased.into_iter().map(|one| one.held).collect();
+    Ok(Cards { cards, functions, leased })
 }
 
 fn card(
@@ -70,33 +80,27 @@ fn card(
     let mut passed = Vec::new();
     let mut express = false;
     for function in functions.iter().filter_map(|address| host.function(*address)) {
-        express |= is_express(context, host, function)?;
+        // The port above may tell what the function itself cannot be asked.
+        express |= function.is_express(context.host)?.known() == Some(&true)
+            || host.is_below_port(function.address).known() == Some(&true);
         let regions = Region::read_all(context.host, function.address)?;
         let has_rom = regions.iter().any(|region| region.kind == RegionKind::Rom);
         // A ROM file is for the function that has a ROM of its own, or else for the first.
         let takes_file = has_rom || passed.is_empty();
+        let rom_file = args.romfile.as_ref().filter(|_| takes_file);
         passed.push(Passed {
             address: function.address,
             class: function.class,
-            rom: if has_rom { Rom::Unmeasured } else { Rom::Absent },
-            rom_file: args.romfile.clone().filter(|_| takes_file).map(RomFile::File),
+            rom: match rom_file {
+                Some(path) => rom::of_file(path)?,
+                None if has_rom => Rom::Unmeasured,
+                None => Rom::Absent,
+            },
+            rom_file: rom_file.cloned().map(RomFile::File),
             character_device: None,
         });
     }
     Ok(Card { functions: passed, express })
-}
-
-/// Whether a function is one of PCI Express: it has the capability, or sits below a port.
-fn is_express(
-    context: &Context<'_>,
-    host: &Host,
-    function: &Function,
-) -> Result<bool, CommandError> {
-    if host.is_below_port(function.address).known() == Some(&true) {
-        return Ok(true);
-    }
-    let config = function.config(context.host)?;
-    Ok(config.is_some_and(|config| config.express().is_some()))
 }
 
 impl Cards {
@@ -107,34 +111,41 @@ impl Cards {
         context: &mut Context<'_>,
         user: Option<&User>,
     ) -> Result<Taken, CommandError> {
-        if self.functions.is_empty() {
-            return Ok(Taken { held: None, _inhibitor: None });
+        if self.cards.is_empty() {
+            return Ok(Taken::default());
         }
-        let mut taken = Taken { held: None, _inhibitor: Inhibitor::start() };
         let keeper = Keeper::new(context.host, context.writer);
-        if self.to_take {
+        let user = user.map(|user| Recipient { name: None, uid: user.uid, gid: user.gid });
+        let mut taken = Taken { held: None, _inhibitor: Inhibitor::start() };
+        if !self.functions.is_empty() && context.vars.is_root {
             take::load_vfio(context)?;
-            let held = keeper.take(&self.functions, Purpose::Run).map_err(outcome::take_error)?;
-            taken.held = Some(held);
+            let held = keeper.take_for(&self.functions, Purpose::Run, user.as_ref());
+            taken.held = Some(held.map_err(outcome::take_error)?);
         } else if args.reset.is_some() {
             let message = "`--reset` needs a card that this run takes itself";
             return Err(CommandError::new(Exit::Usage, message));
         }
-        let prepared = self.prepare(args, context, user, taken.held.as_ref());
+        if let (true, Some(user)) = (context.vars.is_root, &user) {
+            for held in &self.leased {
+                if let Err(error) = keeper.hand_over(held, user) {
+                    let error = Err(outcome::take_error(error));
+                    return taken.give_back(error, context).map(|_| Taken::default());
+                }
+            }
+        }
+        let prepared = self.prepare(args, context, taken.held.as_ref());
         match prepared {
             Ok(()) => Ok(taken),
-            Err(error) => {
-                taken.give_back(Err(error), context).map(|_| Taken { held: None, _inhibitor: None })
-            }
+            Err(error) => taken.give_back(Err(error), context).map(|_| Taken::default()),
         }
     }
 
-    /// Makes taken cards ready for QEMU: the way they may be reset, and who may open them.
+    /// Makes taken cards ready for QEMU: the way they may be reset, how they are opened, and what
+    /// the ROMs of display cards can do.
     fn prepare(
         &mut self,
         args: &Args,
         context: &Context<'_>,
-        user: Option<&User>,
         held: Option<&Held>,
     ) -> Result<(), CommandError> {
         let keeper = Keeper::new(context.host, context.writer);
@@ -160,10 +171,11 @@ impl Cards {
                 function.character_device = Some(format!("/dev/vfio/devices/{name}").into());
             }
         }
-        if let Some(user) = user {
-            for address in &self.functions {
-                vfio::take::hand_over(context.host, *address, user.uid, user.gid)
-                    .map_err(|error| CommandError::from_source(Exit::HostCannot, error))?;
+        let functions = self.cards.iter_mut().flat_map(|card| &mut card.functions);
+        for passed in functions.filter(|passed| passed.class.is_display()) {
+            if passed.rom == Rom::Unmeasured {
+                let function = Function::read(context.host, passed.address)?;
+                passed.rom = rom::of_card(context.host, &function);
             }
         }
         Ok(())

@@ -1,21 +1,25 @@
 //! `kireji run`: a guest with the real card, from the plan to the card's return.
 
 mod cards;
-mod image;
 mod inhibit;
-mod linux;
+mod leased;
+mod prepare;
+mod report;
 mod request;
+mod rom;
 mod session;
 mod verdict;
+mod window;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use guest::machine::{Boot, Forward, Machine, UsbDevice};
-use guest::qemu::{Cache, Capabilities, Firmware, QemuError};
+use guest::machine::{self, Forward, Machine, UsbDevice};
+use guest::qemu::{self, Cache, Capabilities, Family, Firmware, Part, QemuError};
 use pci::Named;
 
+use crate::signals::Signals;
 use crate::{CommandError, Context, Exit};
 
 use super::refuse::Allowed;
@@ -42,7 +46,7 @@ pub struct Args {
     /// Give the guest a device of QEMU's own, such as edu, e1000e or nvme, in a card's place (can
     /// be repeated)
     #[arg(long, value_name = "MODEL[,PROPERTY=VALUE]", value_parser = emulated, help_heading = "Cards")]
-    emulate: Vec<guest::machine::Emulated>,
+    emulate: Vec<machine::Emulated>,
     /// Show the guest this option ROM rather than the card's own
     #[arg(long, value_name = "FILE", value_parser = absolute, help_heading = "Cards")]
     romfile: Option<PathBuf>,
@@ -75,12 +79,16 @@ pub struct Args {
     /// The guest's network
     #[arg(long, value_name = "KIND", help_heading = "Machine")]
     net: Option<Net>,
+    /// Let the reference guest ask the card's network for an address, and ping who gives it
+    #[arg(long, help_heading = "Machine")]
+    dhcp: bool,
     /// Lead a port of this host's loopback interface to one of the guest (can be repeated)
     #[arg(long, value_name = "HOST:GUEST", value_parser = forward, help_heading = "Machine")]
     forward: Vec<Forward>,
-    /// Where the emulated screen is shown: `none`, `auto`, or a back end of QEMU's
-    #[arg(long, default_value = "auto", value_name = "WHERE", help_heading = "Screen and input")]
-    display: String,
+    /// Where the emulated screen is shown: `none` (so for the reference guest), `auto`, or a back
+    /// end of QEMU's
+    #[arg(long, value_name = "WHERE", help_heading = "Screen and input")]
+    display: Option<String>,
     /// Make the passed display card the guest's only screen
     #[arg(long, help_heading = "Screen and input")]
     primary_display: bool,
@@ -196,7 +204,7 @@ fn usb(text: &str) -> Result<UsbDevice, String> {
     ids.ok_or_else(|| "VENDOR:PRODUCT takes two hexadecimal ids, such as 046d:c31c".to_owned())
 }
 
-fn emulated(text: &str) -> Result<guest::machine::Emulated, String> {
+fn emulated(text: &str) -> Result<machine::Emulated, String> {
     let mut parts = text.split(',');
     let model = parts.next().filter(|model| !model.is_empty()).ok_or("a model is missing")?;
     let property = |part: &str| {
@@ -204,7 +212,7 @@ fn emulated(text: &str) -> Result<guest::machine::Emulated, String> {
         Ok::<_, String>((name.to_owned(), value.to_owned()))
     };
     let properties = parts.map(property).collect::<Result<_, _>>()?;
-    Ok(guest::machine::Emulated { model: model.to_owned(), properties })
+    Ok(machine::Emulated { model: model.to_owned(), properties })
 }
 
 /// Runs the guest.
@@ -213,21 +221,17 @@ fn emulated(text: &str) -> Result<guest::machine::Emulated, String> {
 /// Something is missing, would be lost, or failed; the card is back then, or the error says not.
 pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
     let requested = Instant::now();
-    let image = args.image.as_deref().map(image::read).transpose()?;
-    let (qemu, cache) = qemu(args, context)?;
+    let image = args.image.as_deref().map(prepare::read_image).transpose()?;
+    let (qemu, cache) = capabilities(args, context)?;
     let firmware = Firmware::find(context.host)?;
     let mut cards = cards::select(args, context)?;
     let user = context.vars.user.clone();
     let accelerator = request::accelerator(args, context, &cache, &qemu)?;
-    let reference = match args.guest {
-        GuestKind::Haiku => None,
-        GuestKind::Linux => Some(linux::Reference::prepare(args, context, &cards)?),
-    };
+    let guest = prepare::guest(args, context, image, &cards, accelerator)?;
     let remedy = qemu_remedy(context);
-    let plan = |directory: &Path, boot, cards: &cards::Cards| {
-        let needed = reference.as_ref().map(|reference| reference.boot.memory_mib);
-        let request = request::request(args, directory, boot, cards, accelerator, needed)?;
-        guest::machine::plan(&request, &qemu, &firmware).map_err(|error| {
+    let plan = |directory: &Path, cards: &cards::Cards| {
+        let request = request::request(args, directory, &*guest, cards, accelerator)?;
+        machine::plan(&request, &qemu, &firmware).map_err(|error| {
             let error = CommandError::from_source(request::exit(&error), error);
             match &remedy {
                 Some(remedy) if error.exit() == Exit::Qemu => error.hint(remedy),
@@ -235,32 +239,32 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
             }
         })
     };
-    let dry = context.vars.state.join("runs/DRY-RUN");
-    let boot = match (&reference, &image) {
-        (Some(reference), _) => reference.boot_of_dry_run(&dry),
-        (None, Some(image)) => Boot::Disk(image::disk_of_dry_run(args, image, &dry)),
-        (None, None) => return Err(CommandError::new(Exit::Usage, "an image is missing")),
-    };
     // Everything that can be wrong with the request is found before anything is changed.
-    let machine = plan(&dry, boot.clone(), &cards)?;
+    let machine = plan(&context.vars.state.join("runs/DRY-RUN"), &cards)?;
     if args.dry_run {
         return print(&machine, context);
     }
-    session::tell_notes(&machine, context)?;
-    let run = session::directory(args, context, user.as_ref())?;
-    let boot = match (&reference, &image) {
-        (Some(reference), _) => reference.write(&run)?,
-        (None, Some(image)) => Boot::Disk(image::disk(args, image, &run, context)?),
-        (None, None) => boot,
+    leased::may_lock(context, machine.locked_memory)?;
+    let run = session::directory(args, context, &*guest, user.as_ref())?;
+    prepare::files(&*guest, &run)?;
+    // From here on a signal must not end the process before the cards are back.
+    let signals = Signals::catch()?;
+    let ended = match cards.take(args, context, user.as_ref()) {
+        Ok(taken) => {
+            // Only a card on vfio-pci shows its character device and its ROM, so the plan is made
+            // once more.
+            let ended = plan(run.path(), &cards).and_then(|machine| {
+                session::tell_notes(&machine, context)?;
+                let (guest, run, signals) = (&*guest, &run, &signals);
+                session::Session { args, run, machine, user, requested, guest, signals }
+                    .run(context)
+            });
+            taken.give_back(ended, context)
+        }
+        Err(error) => Err(error),
     };
-    let taken = cards.take(args, context, user.as_ref())?;
-    // Only a card on vfio-pci shows its character device, so the plan is made once more.
-    let ended = plan(run.path(), boot, &cards).and_then(|machine| {
-        let session = session::Session { args, run: &run, machine, user, requested, reference };
-        session.run(context)
-    });
-    image::drop_overlay(args, &run);
-    taken.give_back(ended, context)
+    prepare::clean_up(&*guest, &run);
+    ended
 }
 
 fn print(machine: &Machine, context: &mut Context<'_>) -> Result<Exit, CommandError> {
@@ -272,7 +276,7 @@ fn print(machine: &Machine, context: &mut Context<'_>) -> Result<Exit, CommandEr
     Ok(Exit::Done)
 }
 
-fn qemu(args: &Args, context: &Context<'_>) -> Result<(Capabilities, Cache), CommandError> {
+fn capabilities(args: &Args, context: &Context<'_>) -> Result<(Capabilities, Cache), CommandError> {
     let cache = Cache { directory: context.vars.cache.join("qemu"), writable: !args.dry_run };
     let failed = |error: QemuError| {
         let error = CommandError::from_source(Exit::Qemu, error);
@@ -286,14 +290,14 @@ fn qemu(args: &Args, context: &Context<'_>) -> Result<(Capabilities, Cache), Com
     }
     let explicit = args.qemu.as_deref().or(context.vars.qemu.as_deref());
     let path = std::env::var_os("PATH");
-    let executable = guest::qemu::locate(explicit, path.as_deref()).map_err(failed)?;
+    let executable = qemu::locate(explicit, path.as_deref()).map_err(failed)?;
     let capabilities = cache.capabilities(context.runner, &executable).map_err(failed)?;
     Ok((capabilities, cache))
 }
 
 fn qemu_remedy(context: &Context<'_>) -> Option<String> {
-    let family = guest::qemu::Family::read(context.host).ok()?;
-    Some(family.remedy(guest::qemu::Part::System))
+    let family = Family::read(context.host).ok()?;
+    Some(family.remedy(Part::System))
 }
 
 /// How long a run may last.

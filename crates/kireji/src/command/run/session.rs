@@ -6,18 +6,20 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Instant;
 
+use guest::Guest;
+use guest::guests::Sign;
 use guest::launch::{Launch, User};
 use guest::machine::{Machine, NewFile, Note};
-use guest::process::{Event, Launcher, Qemu, Stage, Supervision};
+use guest::process::{Event, Launcher, Patience, Qemu, Stage, Supervision};
 use guest::rundir::{End, Meta, RunDirectory, RunError, timestamp};
 use guest::serial::{Show, Shown};
 use host::Owner;
 
+use crate::shown::{Filter, escaped, plain};
 use crate::signals::Signals;
 use crate::{CommandError, Context, Exit};
 
-use super::linux::Reference;
-use super::{Args, GuestKind, limit, verdict};
+use super::{Args, limit, report, verdict, window};
 
 /// A run that is ready to start.
 pub(super) struct Session<'a> {
@@ -26,7 +28,9 @@ pub(super) struct Session<'a> {
     pub(super) machine: Machine,
     pub(super) user: Option<User>,
     pub(super) requested: Instant,
-    pub(super) reference: Option<Reference>,
+    pub(super) guest: &'a dyn Guest,
+    /// Where signals that end the run show.
+    pub(super) signals: &'a Signals,
 }
 
 /// How kireji starts itself as the launcher.
@@ -62,6 +66,7 @@ pub(super) fn tell_notes(machine: &Machine, context: &mut Context<'_>) -> Result
 pub(super) fn directory(
     args: &Args,
     context: &Context<'_>,
+    guest: &dyn Guest,
     user: Option<&User>,
 ) -> Result<RunDirectory, CommandError> {
     let now = context.clock.now();
@@ -73,10 +78,7 @@ pub(super) fn directory(
         started: timestamp(now),
         owner: Owner::current(context.host)?,
         command: std::iter::once(program).chain(context.vars.args.iter().map(text)).collect(),
-        guest: match args.guest {
-            GuestKind::Haiku => "haiku".to_owned(),
-            GuestKind::Linux => "linux".to_owned(),
-        },
+        guest: guest.name().to_owned(),
         image: args.image.clone(),
         devices: args
             .device
@@ -89,9 +91,17 @@ pub(super) fn directory(
 }
 
 impl Session<'_> {
+    /// What QEMU gets of another environment than this process has: under sudo, the user's.
+    fn environment(&self, context: &Context<'_>) -> window::Environment {
+        let kept = |name: &str| std::env::var(name).ok();
+        let user = self.user.as_ref();
+        user.map_or_else(Default::default, |user| window::environment(context.host, user, &kept))
+    }
+
     /// Starts QEMU, follows it to its end, and says how it ended.
     pub(super) fn run(self, context: &mut Context<'_>) -> Result<Exit, CommandError> {
-        let Self { args, run, machine, .. } = &self;
+        let Self { args, run, machine, guest, .. } = &self;
+        let wants = guest.wants();
         for file in &machine.files {
             make(file)?;
             let (NewFile::Copy { to: path, .. } | NewFile::Zeros { path, .. }) = file;
@@ -102,44 +112,38 @@ impl Session<'_> {
         // Should the card take the host down with it, this is what is left.
         run.sync().map_err(run_error)?;
 
-        let signals = Signals::catch()?;
         let launch = Launch {
             parent: std::process::id(),
             locked_memory: machine.locked_memory,
             open: machine.descriptors.iter().map(|d| (d.path.clone(), d.number)).collect(),
             user: self.user.clone(),
-            environment: [].into(),
+            environment: self.environment(context),
         };
-        // Of the reference guest the report is shown, and the serial line kept.
-        let shown = !args.quiet && !args.json && self.reference.is_none();
+        let shown = !args.quiet && !args.json && wants.serial;
         let show = shown.then(show);
         let qemu = Qemu::start(machine, &launcher(context), &launch, run, show, self.requested)
             .map_err(|error| CommandError::from_source(Exit::Internal, error))?;
+        let mut observer = guest.observer();
         let rules = Supervision {
-            stop: Some(signals.as_fd()),
+            stop: Some(self.signals.as_fd()),
             limit: limit(args),
-            ..Supervision::default()
+            patience: Patience { power_down: wants.power_down, ..Patience::default() },
+            observer: Some(&mut *observer),
         };
         let mut failure = None;
         let outcome = qemu
-            .supervise(&rules, &mut |event| {
-                let told = tell(&event, args, run, context);
+            .supervise(rules, &mut |event| {
+                let told = tell(&event, args, wants.serial, run, context);
                 // A run goes on without its narration; its end tells of the first failure.
                 failure = failure.take().or(told.err());
             })
             .map_err(|error| {
                 CommandError::from_source(Exit::Internal, error).hint("QEMU was killed")
             })?;
-        let judged = match (&self.reference, verdict::judge(&outcome)) {
-            // Only a guest that ended by itself has anything to say.
-            (Some(reference), Ok((Exit::Done | Exit::ResetLoop, _))) => {
-                reference.judge(&run.serial_log(), context)
-            }
-            (_, judged) => judged,
-        };
+        let judged = verdict::judge(&outcome, &*observer);
         let (exit, words) = match &judged {
             Ok((exit, words)) => (*exit, words.clone()),
-            Err(error) => (error.exit(), error.to_string()),
+            Err(error) => (error.exit(), verdict::sentence(&error.to_string())),
         };
         let ended = timestamp(context.clock.now());
         let end = End { ended, outcome: words.clone(), exit_code: exit as u8 };
@@ -177,12 +181,18 @@ fn make(file: &NewFile) -> Result<(), CommandError> {
 
 /// Shows the serial line on standard output, from the thread that drains it.
 fn show() -> Show {
-    Box::new(|shown| {
-        let mut out = std::io::stdout().lock();
+    let mut filter = Filter::default();
+    // Where standard output is no terminal, this takes the styles out too.
+    let mut out = anstream::stdout();
+    Box::new(move |shown| {
         // Nobody reading is no reason to end the guest; the file has it all.
         drop(match shown {
-            Shown::Bytes(bytes) => out.write_all(bytes).and_then(|()| out.flush()),
-            Shown::LeftOut(bytes) => writeln!(out, "\n[{bytes} bytes left out here, see the log]"),
+            Shown::Bytes(bytes) => out.write_all(&filter.feed(bytes)).and_then(|()| out.flush()),
+            Shown::LeftOut(bytes) => {
+                let reset = out.write_all(filter.reset());
+                reset.and_then(|()| writeln!(out, "\n[{bytes} bytes left out here, see the log]"))
+            }
+            Shown::End => out.write_all(filter.reset()).and_then(|()| out.flush()),
         });
     })
 }
@@ -190,13 +200,13 @@ fn show() -> Show {
 fn tell(
     event: &Event,
     args: &Args,
+    serial: bool,
     run: &RunDirectory,
     context: &mut Context<'_>,
 ) -> Result<(), CommandError> {
     run.event(event).map_err(run_error)?;
     if args.json {
-        serde_json::to_writer(&mut *context.out, event)?;
-        writeln!(context.out)?;
+        writeln!(context.out, "{}", escaped(&serde_json::to_string(event)?))?;
         return Ok(());
     }
     match event {
@@ -209,8 +219,23 @@ fn tell(
         Event::Forward { host, guest } => {
             writeln!(context.err, "localhost:{host} leads to port {guest} of the guest")?;
         }
+        Event::Sign { sign: Sign::Report { function, outcome }, .. } => {
+            for line in report::lines(function, outcome) {
+                writeln!(context.out, "{}", plain(&line))?;
+            }
+        }
+        // Who does not see the serial line sees from this that the guest moves.
+        Event::Sign { sign: Sign::Reached { stage }, ms } if !serial => {
+            writeln!(context.err, "guest: {stage} after {}.{} s", ms / 1000, ms % 1000 / 100)?;
+        }
+        Event::Sign { sign: Sign::Debugger, .. } => {
+            writeln!(context.err, "The guest's kernel is in its debugger; Ctrl-C ends the run.")?;
+        }
+        Event::Stopping { how: "power-down", .. } => {
+            writeln!(context.err, "The guest is to shut down; Ctrl-C does not wait for it.")?;
+        }
         Event::Stopping { how, .. } => writeln!(context.err, "stopping the guest: {how}")?,
-        Event::Stage { .. } | Event::Qemu { .. } => {}
+        Event::Stage { .. } | Event::Qemu { .. } | Event::Sign { .. } => {}
     }
     Ok(())
 }

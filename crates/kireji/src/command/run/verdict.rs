@@ -3,21 +3,20 @@
 use std::os::unix::process::ExitStatusExt;
 
 use guest::diagnosis::{self, Cause, Kind};
+use guest::guests::{Finding, Observer, Verdict};
 use guest::launch::Step;
 use guest::process::{Ending, Outcome};
 
+use crate::shown::plain;
 use crate::{CommandError, Exit};
 
 /// Returns the exit code of a run with what to say, or its error.
-pub(super) fn judge(outcome: &Outcome) -> Result<(Exit, String), CommandError> {
-    let said = |exit, words: &str| Ok((exit, words.to_owned()));
+pub(super) fn judge(
+    outcome: &Outcome,
+    observer: &dyn Observer,
+) -> Result<(Exit, String), CommandError> {
     match &outcome.ending {
-        Ending::ShutDown => said(Exit::Done, "The guest shut down."),
-        Ending::Closed => said(Exit::Done, "QEMU was closed."),
-        Ending::Reset => said(Exit::ResetLoop, "The guest reset the machine."),
-        Ending::Stopped => said(Exit::Interrupted, "The guest was stopped."),
-        Ending::TimedOut => said(Exit::Hung, "The guest was stopped: its time was up."),
-        Ending::Panicked => said(Exit::Panic, "The guest's kernel panicked."),
+        Ending::Guest(end) => of_guest(observer.judge(*end)),
         Ending::NoSpace => Err(CommandError::new(
             Exit::NoSpace,
             "the disk that holds what the guest writes is full",
@@ -53,12 +52,41 @@ pub(super) fn judge(outcome: &Outcome) -> Result<(Exit, String), CommandError> {
     }
 }
 
+fn of_guest(verdict: Verdict) -> Result<(Exit, String), CommandError> {
+    let Verdict { finding, summary, reasons } = verdict;
+    let exit = match finding {
+        Finding::Done => Exit::Done,
+        Finding::Stopped => Exit::Interrupted,
+        Finding::Unproven => Exit::Unproven,
+        Finding::NotDriven => Exit::DriverNotLoaded,
+        Finding::NotBooted => Exit::BootFailed,
+        Finding::Panicked => Exit::Panic,
+        Finding::Hung => Exit::Hung,
+        Finding::Reset => Exit::ResetLoop,
+    };
+    if matches!(finding, Finding::Done | Finding::Stopped | Finding::Unproven) {
+        return Ok((exit, sentence(&summary)));
+    }
+    let reasons = reasons.iter().map(|reason| plain(reason));
+    let error = reasons.fold(CommandError::new(exit, summary), CommandError::reason);
+    Err(error.hint("`kireji log` shows how far it came"))
+}
+
+/// Returns words as a sentence.
+pub(super) fn sentence(words: &str) -> String {
+    let mut letters = words.chars();
+    letters
+        .next()
+        .map_or_else(String::new, |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
+}
+
 /// An error with the cause that QEMU's log gives.
 fn from_log(outcome: &Outcome, what: &str, otherwise: Exit) -> CommandError {
     let Some(cause) = diagnosis::reason(&outcome.log) else {
         let lines: Vec<_> = outcome.log.lines().rev().take(5).collect();
         let error = CommandError::new(otherwise, what);
-        return lines.into_iter().rev().fold(error, CommandError::reason);
+        let lines = lines.into_iter().rev().map(plain);
+        return lines.fold(error, CommandError::reason);
     };
     let Cause { line, kind, cause, remedy, .. } = cause;
     let exit = match kind {
@@ -71,5 +99,5 @@ fn from_log(outcome: &Outcome, what: &str, otherwise: Exit) -> CommandError {
         Kind::Arguments => Exit::Usage,
         Kind::Harmless | Kind::Degraded => otherwise,
     };
-    CommandError::new(exit, format!("{what}: {cause}")).reason(line).hint(remedy)
+    CommandError::new(exit, format!("{what}: {cause}")).reason(plain(line)).hint(remedy)
 }

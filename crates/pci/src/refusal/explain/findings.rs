@@ -108,7 +108,8 @@ pub(super) fn words(code: Code) -> Words {
             "vfio-pci is the driver that hands a card to user space. This kernel has it neither \
              built in nor as a module.",
             "Install the package with the kernel's other modules (linux-modules-extra on Ubuntu, \
-             kernel-modules on Fedora), or use a kernel that was built with CONFIG_VFIO_PCI.",
+             kernel-modules on Fedora); reboot if the kernel was updated since it was started. Or use \
+             a kernel that was built with CONFIG_VFIO_PCI.",
         ),
         Code::VfioAccess => (
             "VFIO's nodes cannot be used by this user",
@@ -129,7 +130,7 @@ pub(super) fn words(code: Code) -> Words {
              process may lock less than a small guest has, and QEMU would fail with `Cannot allocate \
              memory`.",
             "Run kireji under sudo, which raises the limit for QEMU alone. Or raise memlock in \
-             /etc/security/limits.d, and log in again.",
+             a file in /etc/security/limits.d (`USER hard memlock KIB`), and log in again.",
         ),
         Code::Lockdown => (
             "The kernel is locked down",

@@ -1,0 +1,140 @@
+//! The guest of a run: Haiku from an image, or the reference guest.
+
+use std::path::Path;
+
+use guest::Guest;
+use guest::guests::{Haiku, Linux, PrepareError, Storage};
+use guest::kernel::Kernel;
+use guest::linux::{BootError, Nonce, Request, Wanted};
+use guest::machine::{Accelerator, DiskBus};
+use guest::overlay::OverlayError;
+use guest::rundir::RunDirectory;
+use haiku::image::Image;
+use pci::Function;
+
+use crate::{CommandError, Context, Exit};
+
+use super::cards::Cards;
+use super::{Args, Bus, GuestKind};
+
+/// Finds out what the image is.
+pub(super) fn read_image(path: &Path) -> Result<Image, CommandError> {
+    Image::read(path).map_err(|error| {
+        let hint = error.hint();
+        CommandError::from_source(Exit::Image, error).hint(hint)
+    })
+}
+
+/// Returns the guest that the arguments mean; nothing is written yet.
+pub(super) fn guest(
+    args: &Args,
+    context: &Context<'_>,
+    image: Option<Image>,
+    cards: &Cards,
+    accelerator: Accelerator,
+) -> Result<Box<dyn Guest>, CommandError> {
+    match (args.guest, image) {
+        (GuestKind::Linux, _) => Ok(Box::new(linux(args, context, cards, accelerator)?)),
+        (GuestKind::Haiku, Some(image)) => Ok(Box::new(haiku(args, context, image))),
+        (GuestKind::Haiku, None) => Err(CommandError::new(Exit::Usage, "an image is missing")),
+    }
+}
+
+fn haiku(args: &Args, context: &Context<'_>, image: Image) -> Haiku {
+    Haiku {
+        path: args.image.clone().unwrap_or_default(),
+        image,
+        storage: match &args.state {
+            _ if args.persist => Storage::InPlace,
+            Some(name) => {
+                let directory = context.vars.state.join("overlays");
+                Storage::Lasting { name: name.clone(), directory }
+            }
+            None => Storage::ThrowAway,
+        },
+        bus: match args.disk_bus {
+            Bus::Ahci => DiskBus::Ahci,
+            Bus::Nvme => DiskBus::Nvme,
+            Bus::Usb => DiskBus::Usb,
+        },
+    }
+}
+
+fn linux(
+    args: &Args,
+    context: &Context<'_>,
+    cards: &Cards,
+    accelerator: Accelerator,
+) -> Result<Linux, CommandError> {
+    let kernel = match &args.kernel {
+        Some(image) => Kernel::at(context.host, image),
+        None => Kernel::running(context.host),
+    };
+    let failed = |error: BootError| {
+        let hint = error.hint();
+        let exit = match error {
+            BootError::NoFunction => Exit::Usage,
+            _ => Exit::HostCannot,
+        };
+        let error = CommandError::from_source(exit, error);
+        hint.into_iter().fold(error, CommandError::hint)
+    };
+    let kernel = kernel.map_err(|error| failed(error.into()))?;
+    let mut functions = Vec::new();
+    for function in cards.cards.iter().flat_map(|card| &card.functions) {
+        let path = format!("{}/modalias", Function::path(function.address));
+        let modalias = context.host.text(path)?;
+        functions.push(Wanted { name: function.address.to_string(), modalias });
+    }
+    let nonce = Nonce::random(context.host)?;
+    let request = Request {
+        kernel: &kernel,
+        program: &context.vars.program,
+        functions: &functions,
+        network: args.dhcp,
+        emulated: accelerator != Accelerator::Kvm,
+        nonce: &nonce,
+    };
+    Linux::new(context.host, request).map_err(failed)
+}
+
+/// Makes the files that the guest starts from; they belong to whom the run belongs.
+pub(super) fn files(guest: &dyn Guest, run: &RunDirectory) -> Result<(), CommandError> {
+    let made = guest.prepare(run.path()).map_err(|error| match error {
+        PrepareError::Overlay(error) => overlay_error(error),
+        PrepareError::Write(error) => CommandError::from_source(
+            match error.source.kind() {
+                std::io::ErrorKind::StorageFull => Exit::NoSpace,
+                _ => Exit::HostCannot,
+            },
+            error,
+        ),
+    })?;
+    made.iter().try_for_each(|file| run.hand_over(file)).map_err(super::run_error)
+}
+
+/// Removes what nobody wants once the run has ended.
+pub(super) fn clean_up(guest: &dyn Guest, run: &RunDirectory) {
+    for file in guest.leftovers(run.path()) {
+        // A file that cannot be removed takes room, and does no harm.
+        drop(std::fs::remove_file(file));
+    }
+}
+
+fn overlay_error(error: OverlayError) -> CommandError {
+    let (exit, hint) = match &error {
+        OverlayError::Full { .. } => (Exit::NoSpace, "free some space, or set XDG_STATE_HOME"),
+        OverlayError::Busy { .. } => (Exit::Busy, "end the guest that has the image first"),
+        OverlayError::Changed { .. } | OverlayError::OtherImage { .. } => {
+            (Exit::Refused, "use another `--state` name for this image")
+        }
+        OverlayError::Name { .. } => (Exit::Usage, "letters, digits, `-`, `_` and `.` will do"),
+        OverlayError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+            (Exit::NoSpace, "free some space, or set XDG_STATE_HOME")
+        }
+        OverlayError::Io { .. } | OverlayError::Unfit { .. } => {
+            (Exit::Image, "check the image and its permissions")
+        }
+    };
+    CommandError::from_source(exit, error).hint(hint)
+}

@@ -1,0 +1,99 @@
+//! The ways in which a card is reset: limited while it is taken, and restored with it.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use host::SystemRunner;
+use pci::{Address, Function};
+use rustix::process::{Pid, Signal, kill_process};
+use vfio::selftest::{self, Options, Outcome as Found, Subject};
+use vfio::take::{HelperWriter, Keeper, Purpose, TakeError};
+
+use super::command::command;
+use super::{Outcome, Rig, one, run, said};
+use crate::image::Then;
+
+impl Rig<'_> {
+    /// The ways in which the kernel may reset a function, first to last.
+    fn methods(&self, address: Address) -> Result<String, String> {
+        self.host.text(format!("{}/reset_method", Function::path(address))).map_err(said)
+    }
+
+    /// Resets a function as the self-test does, and tells whether that was possible.
+    fn resets(&self, address: Address) -> Result<bool, String> {
+        let report = selftest::run(&self.host, address, Options { reset: true });
+        let check = report.checks.iter().find(|check| check.what == Subject::Reset);
+        match check.map(|check| &check.outcome) {
+            Some(Found::Pass) => Ok(true),
+            Some(Found::Unmeasured(_)) => Ok(false),
+            other => Err(format!("the reset: {other:?}, {:?}", report.refusal)),
+        }
+    }
+}
+
+/// The kernel's file is limited to one way, a reset works by it, none works without any, and the
+/// former ways are there again once the card is returned.
+pub(super) fn are_limited(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
+    let address = one(functions)?;
+    let before = rig.bindings(functions)?;
+    let all = rig.methods(address)?;
+    rig.holds(&format!("there are several ways: {all}"), all.contains(' '))?;
+
+    let writer = HelperWriter {
+        runner: &SystemRunner,
+        executable: PathBuf::from("/bin/kireji"),
+        args: vec![
+            "internal".to_owned(),
+            "write-sysfs".to_owned(),
+            format!("--parent={}", std::process::id()),
+        ],
+        limit: Duration::from_secs(30),
+    };
+    let keeper = Keeper::new(&rig.host, &writer);
+    // The last way, through the port, does not work on QEMU's: the link stays down.
+    let (method, _) = all.split_once(' ').ok_or("one way only")?;
+    let held = keeper.take(functions, Purpose::Run).map_err(said)?;
+    keeper.limit_resets(&held, method).map_err(said)?;
+    rig.same("the kernel has this way only", rig.methods(address)?, method.to_owned())?;
+    rig.holds(&format!("a reset by {method}"), rig.resets(address)?)?;
+    keeper.give_back(&held, &[]).map_err(said)?;
+    rig.same("all are as they were", rig.bindings(functions)?, before.clone())?;
+
+    let held = keeper.take(functions, Purpose::Run).map_err(said)?;
+    keeper.limit_resets(&held, "").map_err(said)?;
+    rig.same("the kernel has none", rig.methods(address)?, String::new())?;
+    rig.holds("so it has no reset", !rig.resets(address)?)?;
+    let unknown = keeper.limit_resets(&held, "af_flr");
+    rig.holds("a way that it has not", matches!(unknown, Err(TakeError::NoSuchReset { .. })))?;
+    keeper.give_back(&held, &[]).map_err(said)?;
+    rig.same("all are as they were", rig.bindings(functions)?, before.clone())?;
+    rig.same("the methods in their order", rig.methods(address)?, all)
+}
+
+/// The same by `run --reset`, while the guest runs.
+pub(super) fn of_a_run(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
+    let address = one(functions)?;
+    let before = rig.bindings(functions)?;
+    let all = rig.methods(address)?;
+    let has = |method: &str| all.split_whitespace().any(|one| one == method);
+    let (first, missing) = if has("flr") { ("flr", "pm") } else { ("pm", "flr") };
+    rig.holds(&format!("of {all}, {first} is there and {missing} is not"), !has(missing))?;
+    let words = run::words(address, &run::image("reset", Then::Halt));
+    for (option, methods) in [(first, first), ("none", "")] {
+        let mut child = command(&format!("{words} --reset {option}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(said)?;
+        rig.settles("the kernel's file is limited", || Ok(rig.methods(address)? == methods))?;
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or("no process")?;
+        kill_process(pid, Signal::TERM).map_err(said)?;
+        let code = child.wait().map_err(said)?.code();
+        rig.same("the exit code of the run", code, Some(130))?;
+        rig.same("all are as they were", rig.bindings(functions)?, before.clone())?;
+    }
+    let unknown = rig.expect(&format!("{words} --reset {missing}"), 2)?;
+    rig.says(&unknown.err, &format!("no reset `{missing}`"))?;
+    rig.same("all are as they were", rig.bindings(functions)?, before)
+}
