@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 pub use answers::vfio_answer;
 pub use disks::{disk, haiku_image};
 pub use firmware_tables::{dmar, ivrs};
-pub use host_files::{journal, modules, pci_ids};
+pub use host_files::{journal, modules, pci_ids, snapshot};
 pub use machines::{capabilities, diagnosis, rig};
 pub use pci_bytes::{address, config_space, option_rom};
 pub use streams::{channel, qmp, serial};
@@ -49,6 +49,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("qmp", qmp),
     ("rig", rig),
     ("serial", serial),
+    ("snapshot", snapshot),
     ("vfio_answer", vfio_answer),
 ];
 
