@@ -164,7 +164,9 @@ impl Sysroot {
 
     fn note(&self, what: impl FnOnce(&mut Record)) {
         if let Some(record) = &self.record {
-            what(&mut record.lock().unwrap_or_else(PoisonError::into_inner));
+            let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
+            record.operations += 1;
+            what(&mut record);
         }
     }
 

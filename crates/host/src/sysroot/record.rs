@@ -25,6 +25,8 @@ pub struct Record {
     pub present: BTreeSet<PathBuf>,
     /// What could not be read, and who might use which node.
     pub manifest: Manifest,
+    /// How often something was read, looked at or listed.
+    pub operations: usize,
     plain: BTreeSet<PathBuf>,
 }
 

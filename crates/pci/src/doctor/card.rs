@@ -2,7 +2,7 @@
 
 use ::host::Measured;
 
-use super::{Finding, Status, Subject, group};
+use super::{Finding, Slot, Status, Subject, group};
 use crate::facts::{Devices, Facts, FunctionFacts};
 use crate::refusal::{Code, Selection, Verdict};
 use crate::uses::Uses;
@@ -17,6 +17,8 @@ pub struct CardCase<'a> {
     pub facts: &'a Facts,
     /// What decides for the card's functions.
     pub devices: &'a Devices,
+    /// The slots that are free.
+    pub slots: &'a [Slot],
     /// The functions that would be given away.
     pub selection: &'a Selection,
     /// What the host does with its functions.

@@ -7,7 +7,7 @@ use ::host::Measured;
 use super::card::CardCase;
 use super::{Finding, Subject};
 use crate::config::{Acs, PortKind};
-use crate::facts::{Facts, Group};
+use crate::facts::{Devices, Facts, Group};
 use crate::refusal::Code;
 use crate::{Address, Function, Host};
 
@@ -222,12 +222,11 @@ fn acs(case: &CardCase) -> Option<Finding> {
         match isolates(case.host, &case.devices.bridges, bridge) {
             Measured::Known(None | Some(Ok(()))) => {}
             Measured::Known(Some(Err(says))) => {
-                let slots = free_slots(case.host, &case.devices.bridges);
                 return Some(
                     Finding::fail(code, Subject::Group, says)
                         .seen(file(bridge), "extended capability 0x000d")
                         .of(first.address)
-                        .remedy(elsewhere(&slots))
+                        .remedy(elsewhere(case.slots))
                         .advisory(),
                 );
             }
@@ -248,10 +247,8 @@ fn acs(case: &CardCase) -> Option<Finding> {
 }
 
 /// The slots with nothing in them, and whether a card in each would have a group of its own.
-pub(super) fn free_slots(
-    host: &Host,
-    bridges: &BTreeMap<Address, Measured<Option<Acs>>>,
-) -> Vec<Slot> {
+pub fn free_slots(host: &Host, devices: &Devices) -> Vec<Slot> {
+    let bridges = &devices.bridges;
     let ports = host.functions().filter(|function| function.class.is_pci_bridge());
     ports
         .filter(|port| {

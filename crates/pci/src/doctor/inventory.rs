@@ -4,7 +4,7 @@ use ::host::Measured;
 use serde::Serialize;
 
 use super::finding::{Finding, Readiness, Status, readiness};
-use super::{CardCase, check_card};
+use super::{CardCase, check_card, free_slots};
 use crate::facts::{Devices, Facts};
 use crate::refusal::{Code, Options, Target, judge, select};
 use crate::uses::Uses;
@@ -28,6 +28,7 @@ pub struct Candidate {
 /// Returns every card of a host with its verdict, the best first. What makes up PCI itself is no
 /// candidate, nor are functions that serve the chipset.
 pub fn inventory(host: &Host, facts: &Facts, devices: &Devices, uses: &Uses) -> Vec<Candidate> {
+    let slots = free_slots(host, devices);
     let mut candidates = Vec::new();
     let mut seen = std::collections::BTreeSet::new();
     for function in host.functions() {
@@ -51,8 +52,15 @@ pub fn inventory(host: &Host, facts: &Facts, devices: &Devices, uses: &Uses) -> 
         seen.extend(card.functions.iter().copied());
         let selection = select(host, &[Target::Card(function.address)], false);
         let verdict = judge(host, &selection, uses, None, &Options::default());
-        let case =
-            CardCase { host, facts, devices, selection: &selection, uses, verdict: &verdict };
+        let case = CardCase {
+            host,
+            facts,
+            devices,
+            slots: &slots,
+            selection: &selection,
+            uses,
+            verdict: &verdict,
+        };
         let findings = check_card(&case);
         let of = |finding: &&Finding| finding.status != Status::Pass;
         candidates.push(Candidate {

@@ -17,7 +17,7 @@ mod tests;
 
 pub use card::{CardCase, check_card};
 pub use finding::{Evidence, Finding, Readiness, Status, Subject, readiness};
-pub use group::Slot;
+pub use group::{Slot, free_slots};
 pub use inventory::{Candidate, inventory};
 
 use crate::Host;

@@ -227,6 +227,7 @@ fn card(tree: &Tree, address: &str) -> Vec<Finding> {
     check_card(&CardCase {
         host: &host,
         facts: &facts,
+        slots: &free_slots(&host, &devices),
         devices: &devices,
         selection: &selection,
         uses: &uses,

@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 
 use host::Sysroot;
 use pci::doctor::{
-    Candidate, CardCase, Finding, Readiness, Status, check_card, check_host, inventory, readiness,
+    Candidate, CardCase, Finding, Readiness, Status, check_card, check_host, free_slots, inventory,
+    readiness,
 };
 use pci::facts::{Devices, Facts};
 use pci::refusal::{self, Options, Target};
@@ -98,10 +99,12 @@ fn card(
     add_ports(context.host, host, &mut devices);
     let uses = read_uses(context, host, selection.functions.iter().copied().collect());
     let verdict = refusal::judge(host, &selection, &uses, None, &Options::default());
+    let slots = free_slots(host, &devices);
     let case = CardCase {
         host,
         facts,
         devices: &devices,
+        slots: &slots,
         selection: &selection,
         uses: &uses,
         verdict: &verdict,
@@ -176,8 +179,7 @@ fn settle(
 }
 
 /// A card's address and name for people.
-fn named(host: &Host, names: &pci::Names, address: Address) -> String {
-    let short = host.functions().all(|function| function.address.domain() == 0);
+fn named(host: &Host, names: &pci::Names, address: Address, short: bool) -> String {
     let function = host.function(address);
     let what = function.map_or_else(String::new, |function| list::what(names, function));
     format!("{} {what}", list::shown(address, short))

@@ -91,13 +91,14 @@ fn cards(
     if candidates.is_empty() {
         writeln!(out, "  none")?;
     }
+    let short = host.functions().all(|function| function.address.domain() == 0);
     for candidate in candidates {
         let (style, word) = match candidate.readiness {
             Readiness::Ready => (PASS, "can"),
             Readiness::Unknown => (UNMEASURED, "????"),
             Readiness::NotReady => (FAIL, "not"),
         };
-        let name = super::named(host, &names, candidate.card);
+        let name = super::named(host, &names, candidate.card, short);
         writeln!(out, "  {style}{word:<4}{style:#}  {name}")?;
         for (code, says) in &candidate.against {
             writeln!(out, "          {says}  [{code}]")?;

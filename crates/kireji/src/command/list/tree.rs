@@ -15,12 +15,13 @@ pub(super) struct Node<'a> {
 
 /// Returns all functions in the order of the tree.
 pub(super) fn nodes(host: &Host) -> Vec<Node<'_>> {
-    let mut nodes = Vec::new();
+    let most = host.functions().count();
+    let mut nodes = Vec::with_capacity(most);
     let mut stack = Vec::new();
     push(host, None, &[], &mut stack);
     while let Some(node) = stack.pop() {
         // A captured tree may have loops, and none has more functions than there are.
-        if nodes.len() >= host.functions().count() {
+        if nodes.len() >= most {
             break;
         }
         let mut open = node.open.clone();
