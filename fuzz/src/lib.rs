@@ -7,6 +7,7 @@
 
 mod answers;
 mod disks;
+mod firmware_tables;
 mod host_files;
 mod machines;
 mod pci_bytes;
@@ -17,7 +18,8 @@ use std::path::{Path, PathBuf};
 
 pub use answers::vfio_answer;
 pub use disks::{disk, haiku_image};
-pub use host_files::{journal, modules, pci_ids};
+pub use firmware_tables::{dmar, ivrs};
+pub use host_files::{journal, modules, pci_ids, snapshot};
 pub use machines::{capabilities, diagnosis, rig};
 pub use pci_bytes::{address, config_space, option_rom};
 pub use streams::{channel, qmp, serial};
@@ -37,7 +39,9 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("config_space", config_space),
     ("diagnosis", diagnosis),
     ("disk", disk),
+    ("dmar", dmar),
     ("haiku_image", haiku_image),
+    ("ivrs", ivrs),
     ("journal", journal),
     ("modules", modules),
     ("option_rom", option_rom),
@@ -45,6 +49,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("qmp", qmp),
     ("rig", rig),
     ("serial", serial),
+    ("snapshot", snapshot),
     ("vfio_answer", vfio_answer),
 ];
 

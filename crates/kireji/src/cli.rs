@@ -1,12 +1,13 @@
 //! The command line.
 
+use std::io::BufReader;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use host::Sysroot;
+use host::{ArchiveError, Sysroot};
 
-use crate::CommandError;
 use crate::command;
+use crate::{CommandError, Exit};
 
 /// Give a PCI card from Linux to a guest, and take it back
 ///
@@ -15,8 +16,9 @@ use crate::command;
 #[derive(Debug, Parser)]
 #[command(name = "kireji", version, max_term_width = 100, infer_subcommands = false)]
 pub struct Cli {
-    /// Look at a captured host in this directory instead of the running one
-    #[arg(long, global = true, value_name = "DIRECTORY", help_heading = "Global options")]
+    /// Look at a captured host, a file of `kireji snapshot` or a directory, instead of the running
+    /// one
+    #[arg(long, global = true, value_name = "FILE|DIRECTORY", help_heading = "Global options")]
     pub sysroot: Option<PathBuf>,
     /// What to do
     #[command(subcommand)]
@@ -26,6 +28,8 @@ pub struct Cli {
 /// One command.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Say whether this host can give a card away, and if not, why
+    Doctor(command::doctor::Args),
     /// List every PCI function, who has it and what it belongs to
     List(command::list::Args),
     /// Show one card or function
@@ -48,6 +52,8 @@ pub enum Command {
     Runs(command::runs::Args),
     /// Show the log of a run
     Log(command::runs::LogArgs),
+    /// Capture what kireji reads of this host in one file, without what identifies its owner
+    Snapshot(command::snapshot::Args),
     /// Explain a code
     Explain(command::explain::Args),
     /// Work in a virtual machine with an IOMMU and cards
@@ -72,15 +78,20 @@ impl Cli {
     /// Opens the host that the command is about.
     ///
     /// # Errors
-    /// The directory given with `--sysroot` cannot be opened.
+    /// What was given with `--sysroot` cannot be opened, or is no captured host.
     pub fn sysroot(&self) -> Result<Sysroot, CommandError> {
-        let opened = match &self.sysroot {
-            Some(root) => Sysroot::at(root),
-            None => Sysroot::host(),
+        const HINT: &str = "`--sysroot` takes a file that `kireji snapshot` wrote, or a directory \
+                            that holds `sys`, `proc` and `etc`";
+        let Some(root) = &self.sysroot else {
+            return Sysroot::host().map_err(CommandError::from);
         };
-        opened.map_err(|error| {
-            CommandError::from_source(crate::Exit::Usage, error)
-                .hint("`--sysroot` takes a directory that holds `sys`, `proc` and `etc`")
-        })
+        if root.is_file() {
+            let unpacked = std::fs::File::open(root)
+                .map_err(ArchiveError::from)
+                .and_then(|file| Sysroot::unpack(BufReader::new(file)));
+            return unpacked
+                .map_err(|error| CommandError::from_source(Exit::Usage, error).hint(HINT));
+        }
+        Sysroot::at(root).map_err(|error| CommandError::from_source(Exit::Usage, error).hint(HINT))
     }
 }

@@ -1,8 +1,13 @@
 //! Holds the guide to the program.
 
+mod common;
+
 use std::path::{Path, PathBuf};
 
+use common::kireji;
 use kireji::Exit;
+use testkit::fake_kernel::FakeKernel;
+use testkit::tree::Tree;
 
 fn docs() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/src")
@@ -29,11 +34,62 @@ fn every_page_is_in_the_summary_and_there() {
         .map(str::to_owned)
         .collect();
     listed.sort_unstable();
-    let mut there: Vec<_> = std::fs::read_dir(docs())
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name.ends_with(".md") && name != "SUMMARY.md")
-        .collect();
+    let mut there = pages("");
+    there.extend(pages("codes/"));
     there.sort_unstable();
     assert_eq!(listed, there);
+}
+
+fn pages(directory: &str) -> Vec<String> {
+    let name = |entry: std::io::Result<std::fs::DirEntry>| {
+        entry.expect("an entry").file_name().into_string().expect("UTF-8")
+    };
+    std::fs::read_dir(docs().join(directory))
+        .expect("a directory of pages")
+        .map(name)
+        .filter(|name| name.ends_with(".md") && name != "SUMMARY.md")
+        .map(|name| format!("{directory}{name}"))
+        .collect()
+}
+
+/// What `kireji explain` says, as a page. With `INSTA_UPDATE=always` the pages and their list are
+/// written, as golden files are.
+#[test]
+fn every_code_has_its_page() {
+    let kernel = FakeKernel::new(Tree::new());
+    let explain = |args: &[&str]| {
+        let ended = kireji(&kernel, &[&["explain"], args].concat());
+        assert_eq!((ended.exit, ended.err.as_str()), (Exit::Done.into(), ""));
+        ended.out
+    };
+    let list = explain(&[]);
+    let mut codes: Vec<_> =
+        list.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
+    codes.sort_unstable();
+    let bless = std::env::var_os("INSTA_UPDATE").is_some_and(|value| value == "always");
+    let mut entries = String::new();
+    for code in &codes {
+        let text = explain(&[code]);
+        let (meaning, remedy) = text.split_once("\n\nWhat to do: ").unwrap();
+        let page = format!("# {meaning}\n\n## What to do\n\n{remedy}");
+        let file = docs().join(format!("codes/{code}.md"));
+        if bless {
+            std::fs::create_dir_all(docs().join("codes")).unwrap();
+            std::fs::write(&file, &page).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(&file).unwrap_or_default(), page, "{code}");
+        entries += &format!("  - [{code}](codes/{code}.md)\n");
+    }
+    let summary = docs().join("SUMMARY.md");
+    let text = std::fs::read_to_string(&summary).unwrap();
+    let head = text.split_once("- [Codes](codes.md)\n").unwrap().0;
+    let after = text.lines().skip_while(|line| !line.contains("(codes.md)")).skip(1);
+    let tail: String =
+        after.skip_while(|line| line.starts_with("  - ")).map(|line| format!("{line}\n")).collect();
+    let wanted = format!("{head}- [Codes](codes.md)\n{entries}{tail}");
+    if bless {
+        std::fs::write(&summary, &wanted).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(&summary).unwrap(), wanted);
+    assert_eq!(pages("codes/").len(), codes.len(), "a page is of no code");
 }

@@ -1,6 +1,7 @@
 //! The commands, one module each.
 
 pub mod bind;
+pub mod doctor;
 pub mod explain;
 pub mod generate;
 pub mod give_back;
@@ -15,6 +16,7 @@ pub mod run;
 pub mod runs;
 pub mod selftest;
 pub mod show;
+pub mod snapshot;
 pub mod status;
 pub mod take;
 mod target;
@@ -28,12 +30,14 @@ use crate::{Code, CommandError, Context, Exit};
 /// Whatever the command could not do.
 pub fn run(cli: Cli, context: &mut Context<'_>) -> Result<Code, CommandError> {
     let exit = match cli.command {
+        Command::Doctor(args) => doctor::run(&args, context)?,
         Command::List(args) => list::run(&args, context)?,
         Command::Show(args) => show::run(&args, context)?,
         Command::Take(args) => take::run(&args, context)?,
         Command::Return(args) => give_back::run(&args, context)?,
         Command::Status(args) => status::run(&args, context)?,
         Command::Selftest(args) => selftest::run(&args, context)?,
+        Command::Snapshot(args) => snapshot::run(&args, context)?,
         Command::Explain(args) => explain::run(&args, context)?,
         Command::Run(args) => run::run(&args, context)?,
         Command::Runs(args) => runs::run(&args, context)?,

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use clap::Parser;
-use host::{SystemClock, SystemRunner};
+use host::{Sysroot, SystemClock, SystemRunner};
 use kireji::cli::Cli;
 use kireji::{Code, Context, Vars};
 use testkit::fake_kernel::FakeKernel;
@@ -27,7 +27,11 @@ pub fn kireji(kernel: &FakeKernel, args: &[&str]) -> Ended {
 
 /// Runs a command as root or as an ordinary user.
 pub fn kireji_as(kernel: &FakeKernel, args: &[&str], is_root: bool) -> Ended {
-    let host = kernel.tree.sysroot();
+    kireji_at(&kernel.tree.sysroot(), kernel, args, is_root)
+}
+
+/// Runs a command on another host than the kernel's own, such as a captured one.
+pub fn kireji_at(host: &Sysroot, kernel: &FakeKernel, args: &[&str], is_root: bool) -> Ended {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let home = kernel.tree.locate("/home/user");
     let vars = Vars {
@@ -39,7 +43,7 @@ pub fn kireji_as(kernel: &FakeKernel, args: &[&str], is_root: bool) -> Ended {
         ..Vars::default()
     };
     let mut context = Context {
-        host: &host,
+        host,
         writable: true,
         runner: &SystemRunner,
         writer: kernel,

@@ -58,7 +58,7 @@ fn interface_refusals(function: Address, interface: &Interface) -> Vec<Refusal> 
     vec![Refusal::new(Code::NicUp, function, reason)]
 }
 
-fn in_words(purpose: &NetworkPurpose) -> String {
+pub(crate) fn in_words(purpose: &NetworkPurpose) -> String {
     match purpose {
         NetworkPurpose::DefaultRoute => "the default route".to_owned(),
         NetworkPurpose::OtherDefaultRoute { of } => {

@@ -1,5 +1,11 @@
 //! `kireji list`: every PCI function of the host.
 
+mod filter;
+mod svg;
+mod tree;
+
+use std::path::PathBuf;
+
 use host::Measured;
 use pci::{Address, Function, FunctionNames, Host, Names};
 use serde::Serialize;
@@ -10,6 +16,14 @@ use crate::{CommandError, Context, Exit};
 /// Arguments of `list`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    #[command(flatten)]
+    filter: filter::Filter,
+    /// Draw the topology down from the root buses, with the IOMMU groups
+    #[arg(long, conflicts_with_all = ["Filter", "json"])]
+    tree: bool,
+    /// Save the topology as a picture
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["Filter", "json"])]
+    svg: Option<PathBuf>,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
@@ -43,8 +57,13 @@ pub(super) struct Row<'a> {
 pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
     let host = Host::read(context.host)?;
     let names = Names::read(context.host, &host);
+    let short = host.functions().all(|function| function.address.domain() == 0);
+    if args.tree || args.svg.is_some() {
+        return topology(args, context, &host, &names, short);
+    }
+    let listed = || host.functions().filter(|function| args.filter.holds(&names, function));
     if args.json {
-        let functions = host.functions().map(|function| row(&host, &names, function)).collect();
+        let functions = listed().map(|function| row(&host, &names, function)).collect();
         super::print_json(context, Report { functions })?;
         return Ok(Exit::Done);
     }
@@ -52,11 +71,10 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
         writeln!(context.err, "This host has no PCI function.")?;
         return Ok(Exit::Done);
     }
-    let short = host.functions().all(|function| function.address.domain() == 0);
     let mut table =
         Table::new(["ADDRESS", "IDS", "SUBSYSTEM", "DRIVER", "GROUP", "CARD", "WHAT IT IS"]);
     table.optional(2);
-    for function in host.functions() {
+    for function in listed() {
         let dash = || "-".to_owned();
         let card = match host.card(function.address) {
             Measured::Known(card) => shown(card.address(), short),
@@ -76,8 +94,42 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
     Ok(Exit::Done)
 }
 
+/// Draws the topology, on the terminal or in a file.
+fn topology(
+    args: &Args,
+    context: &mut Context<'_>,
+    host: &Host,
+    names: &Names,
+    short: bool,
+) -> Result<Exit, CommandError> {
+    let nodes = tree::nodes(host);
+    if let Some(file) = &args.svg {
+        let picture = svg::draw(host, names, &nodes, short);
+        host::atomic::write(file, picture.as_bytes(), 0o644)
+            .map_err(|error| CommandError::from_source(Exit::HostCannot, error))?;
+    }
+    if args.tree {
+        for node in &nodes {
+            let function = node.function;
+            let group = match function.group {
+                Some(group) => format!("[{group}]"),
+                None => "[-]".to_owned(),
+            };
+            let driver = function.driver.as_deref().unwrap_or("no driver");
+            writeln!(
+                context.out,
+                "{}{} {group} {} ({driver})",
+                node.prefix(),
+                shown(function.address, short),
+                what(names, function),
+            )?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
 /// An address as people write it: without the domain where all have the first.
-fn shown(address: Address, short: bool) -> String {
+pub(super) fn shown(address: Address, short: bool) -> String {
     let text = address.to_string();
     match text.strip_prefix("0000:") {
         Some(rest) if short => rest.to_owned(),

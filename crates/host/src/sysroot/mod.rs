@@ -1,13 +1,24 @@
 //! The files of a host, live or captured, read below one root.
 
+mod archive;
+mod manifest;
+mod record;
+
 use std::ffi::OsString;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
+
+use crate::Measured;
+
+pub use archive::{ArchiveError, pack};
+pub use manifest::{MANIFEST, Manifest};
+pub use record::Record;
 
 /// What one read of a host file may return at most, in bytes. Files of sysfs hold at most a page,
 /// except for binary attributes, which are read with a limit of their own.
@@ -83,6 +94,10 @@ pub struct Sysroot {
     root: PathBuf,
     dir: OwnedFd,
     live: bool,
+    manifest: Manifest,
+    /// Where an archive was unpacked to; removed with this.
+    unpacked: Option<tempfile::TempDir>,
+    record: Option<Mutex<Record>>,
 }
 
 impl Sysroot {
@@ -94,19 +109,84 @@ impl Sysroot {
         Self::open(Path::new("/"), true)
     }
 
-    /// Opens a captured host: a directory that holds `sys`, `proc`, `etc` and so on.
+    /// Opens a captured host: a directory that holds `sys`, `proc`, `etc` and so on, and may hold
+    /// a [`Manifest`].
     ///
     /// # Errors
-    /// `root` is not a directory or cannot be opened.
+    /// `root` is not a directory or cannot be opened, or its manifest is damaged.
     pub fn at(root: &Path) -> Result<Self, ReadError> {
-        Self::open(root, false)
+        let mut sysroot = Self::open(root, false)?;
+        sysroot.manifest = match sysroot.read_limited(MANIFEST, manifest::LIMIT) {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map_err(|error| ReadError { path: root.join(MANIFEST), source: error.into() })?,
+            Err(error) if error.is_absent() => Manifest::default(),
+            Err(error) => return Err(error),
+        };
+        Ok(sysroot)
+    }
+
+    /// Opens a captured host that is one file, as `kireji snapshot` writes it.
+    ///
+    /// # Errors
+    /// It cannot be unpacked, or is not what it should be.
+    pub fn unpack(packed: impl Read) -> Result<Self, ArchiveError> {
+        // Nobody else can enter it (mkdtemp(3)).
+        let directory = tempfile::tempdir()?;
+        archive::unpack(packed, directory.path())?;
+        let mut sysroot = Self::at(directory.path()).map_err(|error| error.source)?;
+        sysroot.unpacked = Some(directory);
+        Ok(sysroot)
+    }
+
+    /// Records from now on what is read.
+    pub fn record(&mut self) {
+        self.record = Some(Mutex::default());
+    }
+
+    /// Opens the same host once more, to record what is read of it.
+    ///
+    /// # Errors
+    /// The root directory cannot be opened.
+    pub fn recording(&self) -> Result<Self, ReadError> {
+        let mut again = Self::open(&self.root, self.live)?;
+        again.manifest = self.manifest.clone();
+        again.record();
+        Ok(again)
+    }
+
+    /// Returns what was read since [`Sysroot::record`].
+    pub fn recorded(&self) -> Record {
+        let record = self.record.as_ref();
+        record.map_or_else(Record::default, |record| {
+            record.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        })
+    }
+
+    fn note(&self, what: impl FnOnce(&mut Record)) {
+        if let Some(record) = &self.record {
+            let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
+            record.operations += 1;
+            what(&mut record);
+        }
+    }
+
+    /// What the captured host says beside its files; of the running one, nothing.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
     }
 
     fn open(root: &Path, live: bool) -> Result<Self, ReadError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = rustix::fs::openat(CWD, root, flags, Mode::empty())
             .map_err(|errno| ReadError { path: root.to_owned(), source: errno.into() })?;
-        Ok(Self { root: root.to_owned(), dir, live })
+        Ok(Self {
+            root: root.to_owned(),
+            dir,
+            live,
+            manifest: Manifest::default(),
+            unpacked: None,
+            record: None,
+        })
     }
 
     /// Whether this is the running host rather than a capture.
@@ -120,6 +200,12 @@ impl Sysroot {
     }
 
     fn open_at(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, ReadError> {
+        if !self.manifest.unreadable.is_empty()
+            && !flags.contains(OFlags::PATH)
+            && path.to_str().is_some_and(|path| self.manifest.unreadable.contains(path))
+        {
+            return Err(error(path, Errno::ACCESS));
+        }
         let below = relative(path);
         let below = if below.as_os_str().is_empty() { Path::new(".") } else { below };
         let flags = flags | OFlags::CLOEXEC;
@@ -145,6 +231,12 @@ impl Sysroot {
     /// The file is absent, may not be read, is not a regular file, or is larger.
     pub fn read_limited(&self, path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>, ReadError> {
         let path = path.as_ref();
+        let result = self.read_whole(path, limit);
+        self.note(|record| record.read(self, path, &result));
+        result
+    }
+
+    fn read_whole(&self, path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
         // NONBLOCK: a fifo in a hostile capture must not stop us.
         let fd = self.open_at(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
         let mut bytes = Vec::new();
@@ -172,6 +264,8 @@ impl Sysroot {
         length: usize,
     ) -> Result<Vec<u8>, ReadError> {
         let path = path.as_ref();
+        // What is on disks is not captured.
+        self.note(|record| record.unreadable(self, path));
         let fd = self.open_at(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
         let mut bytes = vec![0; length];
         let mut read = 0;
@@ -195,6 +289,7 @@ impl Sysroot {
     /// The path is absent or may not be looked at.
     pub fn device_number(&self, path: impl AsRef<Path>) -> Result<Option<DeviceNumber>, ReadError> {
         let path = path.as_ref();
+        self.note(|record| record.exists(self, path));
         let fd = self.open_at(path, OFlags::PATH)?;
         let stat = rustix::fs::fstat(fd).map_err(|errno| error(path, errno))?;
         let is_block = match FileType::from_raw_mode(stat.st_mode) {
@@ -251,6 +346,11 @@ impl Sysroot {
     /// The path is absent or is not a symbolic link.
     pub fn link(&self, path: impl AsRef<Path>) -> Result<PathBuf, ReadError> {
         let path = path.as_ref();
+        self.note(|record| record.link(self, path));
+        self.read_link(path)
+    }
+
+    fn read_link(&self, path: &Path) -> Result<PathBuf, ReadError> {
         let target = if self.live {
             rustix::fs::readlinkat(&self.dir, relative(path), Vec::new())
         } else {
@@ -281,7 +381,13 @@ impl Sysroot {
     /// The directory is absent or may not be read.
     pub fn names(&self, path: impl AsRef<Path>) -> Result<Vec<String>, ReadError> {
         let path = path.as_ref();
-        let fd = self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let fd = match self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY) {
+            Err(error) if !error.is_absent() => {
+                self.note(|record| record.unreadable(self, path));
+                return Err(error);
+            }
+            other => other?,
+        };
         let entries = rustix::fs::Dir::new(fd).map_err(|errno| error(path, errno))?;
         let mut names = Vec::new();
         for entry in entries {
@@ -292,6 +398,7 @@ impl Sysroot {
             }
         }
         names.sort_unstable();
+        self.note(|record| record.names(self, path, &names));
         Ok(names)
     }
 
@@ -306,9 +413,49 @@ impl Sysroot {
         }
     }
 
+    /// Whether this process may read and write a device node, or who captured the host might.
+    ///
+    /// Nothing is opened: opening a node of VFIO would take the group. The kernel asks the device
+    /// rules of the control group, and access control lists, here too (fs/namei.c,
+    /// inode_permission).
+    ///
+    /// # Errors
+    /// There is no such node.
+    pub fn may_use(&self, path: impl AsRef<Path>) -> Result<Measured<bool>, ReadError> {
+        let path = path.as_ref();
+        let result = self.ask_use(path);
+        match &result {
+            Ok(Measured::Known(may)) => self.note(|record| record.node(self, path, *may)),
+            Ok(Measured::Unmeasured { .. }) => self.note(|record| record.exists(self, path)),
+            Err(_) => {}
+        }
+        result
+    }
+
+    fn ask_use(&self, path: &Path) -> Result<Measured<bool>, ReadError> {
+        if !self.live {
+            let told = path.to_str().and_then(|path| self.manifest.nodes.get(path));
+            if let Some(may) = told {
+                return Ok(Measured::Known(*may));
+            }
+            self.open_at(path, OFlags::PATH)?;
+            return Ok(Measured::unmeasured("the captured host does not tell who may use it"));
+        }
+        let access = Access::READ_OK | Access::WRITE_OK;
+        match rustix::fs::accessat(&self.dir, relative(path), access, AtFlags::EACCESS) {
+            Ok(()) => Ok(Measured::Known(true)),
+            Err(Errno::ACCESS | Errno::PERM) => Ok(Measured::Known(false)),
+            Err(errno) => Err(error(path, errno)),
+        }
+    }
+
     /// Whether a path exists, its last link followed.
     pub fn exists(&self, path: impl AsRef<Path>) -> bool {
-        self.open_at(path.as_ref(), OFlags::PATH).is_ok()
+        let exists = self.open_at(path.as_ref(), OFlags::PATH).is_ok();
+        if exists {
+            self.note(|record| record.exists(self, path.as_ref()));
+        }
+        exists
     }
 }
 
@@ -338,86 +485,4 @@ fn error(path: &Path, errno: Errno) -> ReadError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::symlink;
-
-    fn tree() -> tempfile::TempDir {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir_all(dir.path().join("sys/devices/a")).unwrap();
-        std::fs::write(dir.path().join("sys/devices/a/vendor"), "0x8086\n").unwrap();
-        symlink("../../../bus/drivers/e1000e", dir.path().join("sys/devices/a/driver")).unwrap();
-        symlink("/sys/devices/a", dir.path().join("abs")).unwrap();
-        symlink("/etc/hostname", dir.path().join("out")).unwrap();
-        dir
-    }
-
-    #[test]
-    fn reads_text_links_and_names() {
-        let dir = tree();
-        let host = Sysroot::at(dir.path()).unwrap();
-        assert_eq!(host.text("/sys/devices/a/vendor").unwrap(), "0x8086");
-        assert_eq!(host.link_name("/sys/devices/a/driver").unwrap().unwrap(), "e1000e");
-        assert_eq!(host.link_name("/sys/devices/a/none").unwrap(), None);
-        assert_eq!(host.names("/sys/devices/a").unwrap(), ["driver", "vendor"]);
-        assert!(host.names("/nothing").unwrap_err().is_absent());
-    }
-
-    #[test]
-    fn renames_elsewhere_are_in_nobodys_way() {
-        use std::sync::atomic::{AtomicBool, Ordering};
-        let (dir, elsewhere) = (tree(), tempfile::tempdir().unwrap());
-        let host = Sysroot::at(dir.path()).unwrap();
-        let (one, other) = (elsewhere.path().join("one"), elsewhere.path().join("other"));
-        std::fs::write(&one, "").unwrap();
-        let done = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while !done.load(Ordering::Relaxed) {
-                    std::fs::rename(&one, &other).unwrap();
-                    std::fs::rename(&other, &one).unwrap();
-                }
-            });
-            let path = "/sys/devices/a/../a/../a/../a/../a/../a/../a/vendor";
-            let read = (0..20_000).try_for_each(|_| host.text(path).map(drop));
-            done.store(true, Ordering::Relaxed);
-            read.unwrap();
-        });
-    }
-
-    #[test]
-    fn links_stay_inside_a_capture() {
-        let dir = tree();
-        let host = Sysroot::at(dir.path()).unwrap();
-        assert_eq!(host.text("/abs/vendor").unwrap(), "0x8086");
-        assert!(host.read("/out").unwrap_err().is_absent());
-        assert!(host.read("/../../../../../../etc/hostname").unwrap_err().is_absent());
-    }
-
-    #[test]
-    fn reads_within_a_file_up_to_its_end() {
-        let dir = tree();
-        let host = Sysroot::at(dir.path()).unwrap();
-        assert_eq!(host.read_at("/sys/devices/a/vendor", 2, 3).unwrap(), b"808");
-        assert_eq!(host.read_at("/sys/devices/a/vendor", 5, 100).unwrap(), b"6\n");
-        assert_eq!(host.read_at("/sys/devices/a/vendor", 1 << 40, 1).unwrap(), b"");
-    }
-
-    #[test]
-    fn tells_devices_by_their_number() {
-        let host = Sysroot::host().unwrap();
-        // Documentation/admin-guide/devices.txt of the kernel.
-        let null = DeviceNumber { is_block: false, major: 1, minor: 3 };
-        assert_eq!(host.device_number("/dev/null").unwrap(), Some(null));
-        assert_eq!(host.device_number("/proc/version").unwrap(), None);
-    }
-
-    #[test]
-    fn a_file_larger_than_its_limit_is_an_error() {
-        let dir = tree();
-        let host = Sysroot::at(dir.path()).unwrap();
-        assert_eq!(host.read_limited("/sys/devices/a/vendor", 7).unwrap().len(), 7);
-        let error = host.read_limited("/sys/devices/a/vendor", 6).unwrap_err();
-        assert_eq!(error.source.kind(), io::ErrorKind::FileTooLarge);
-    }
-}
+mod tests;
