@@ -80,10 +80,10 @@ impl<S: Storage> Volume<S> {
     ) -> Result<()> {
         let inode = self.file(node)?;
         let wanted = self.super_block.blocks_for(size);
-        // With the arrays that lead to them, and a tree that grows.
-        let wanted = wanted + wanted / 256 + 24;
+        // With the arrays that lead to them, and trees that grow.
+        let wanted = wanted + wanted / 256 + 8;
         let free = self.free_blocks();
-        if wanted > free {
+        if wanted + 16 > free {
             let old = self.super_block.blocks_for(inode.stream().capacity());
             if wanted > free + old {
                 return Err(Error::NoSpace { wanted, free });

@@ -83,10 +83,10 @@ pub enum Error {
     /// A name that no entry or attribute can have.
     #[error("{0:?} is not a valid name: {1}")]
     InvalidName(String, &'static str),
-    /// Too few blocks are free.
+    /// Too few blocks are free, or too few in one place.
     #[error("no space: {wanted} blocks wanted, {free} free")]
     NoSpace {
-        /// Blocks that the operation needs.
+        /// Blocks that the operation needs; if these are fewer than are free, together.
         wanted: u64,
         /// Blocks that are free.
         free: u64,

@@ -93,11 +93,32 @@ impl<S: Storage> Volume<S> {
         if old == new {
             return Ok(());
         }
-        if let Some(old) = old {
-            tree.remove(self, &old, node)?;
+        if let Some(old) = old
+            && !tree.remove(self, &old, node)?
+            && matches!(name, NAME | SIZE | LAST_MODIFIED)
+        {
+            self.purge(&mut tree, node)?;
         }
         if let Some(new) = new {
             tree.insert(self, &new, node)?;
+        }
+        Ok(())
+    }
+
+    /// Removes whatever an index has for a node, by going through all of it.
+    ///
+    /// The kernel leaves wrong times of long links in the index (Inode.cpp, WriteAt does not
+    /// update it). A value for a node that is gone, or is another one by then, would be worse.
+    fn purge(&mut self, tree: &mut Tree, node: u64) -> Result<()> {
+        let mut cursor = crate::tree::Cursor::first(self, tree.clone())?;
+        let mut found = Vec::new();
+        while let Some((key, value)) = cursor.next(self)? {
+            if value == node {
+                found.push(key);
+            }
+        }
+        for key in found {
+            tree.remove(self, &key, node)?;
         }
         Ok(())
     }

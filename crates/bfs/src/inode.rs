@@ -29,40 +29,40 @@ const MAGIC_VALUE: u32 = 0x3bbe_0ad9;
 
 pub(crate) const IN_USE: u32 = 1;
 pub(crate) const DELETED: u32 = 0x10;
+/// The target of a link is in blocks. The kernel sets LOGGED (8) with it.
 pub(crate) const LONG_LINK: u32 = 0x40;
+pub(crate) const LOGGED: u32 = 8;
 
 /// Bits of an inode's mode (Haiku, headers/posix/sys/stat.h).
-pub mod mode {
+pub(crate) mod mode {
     /// The bits that tell the type.
-    pub const TYPE: u32 = 0o170_000;
+    pub(crate) const TYPE: u32 = 0o170_000;
     /// A symbolic link.
-    pub const LINK: u32 = 0o120_000;
+    pub(crate) const LINK: u32 = 0o120_000;
     /// A regular file.
-    pub const FILE: u32 = 0o100_000;
+    pub(crate) const FILE: u32 = 0o100_000;
     /// A directory, of any kind.
-    pub const DIRECTORY: u32 = 0o040_000;
+    pub(crate) const DIRECTORY: u32 = 0o040_000;
     /// The directory of an inode's large attributes.
-    pub const ATTRIBUTE_DIRECTORY: u32 = 0o1_000_000_000;
+    pub(crate) const ATTRIBUTE_DIRECTORY: u32 = 0o1_000_000_000;
     /// A large attribute.
-    pub const ATTRIBUTE: u32 = 0o2_000_000_000;
+    pub(crate) const ATTRIBUTE: u32 = 0o2_000_000_000;
     /// An index, or the directory of all indices.
-    pub const INDEX: u32 = 0o4_000_000_000;
+    pub(crate) const INDEX: u32 = 0o4_000_000_000;
     /// Keys are strings.
-    pub const STRING_KEYS: u32 = 0o100_000_000;
+    pub(crate) const STRING_KEYS: u32 = 0o100_000_000;
     /// Keys are of 32 bits, signed.
-    pub const INT_KEYS: u32 = 0o200_000_000;
+    pub(crate) const INT_KEYS: u32 = 0o200_000_000;
     /// Keys are of 32 bits, unsigned.
-    pub const UINT_KEYS: u32 = 0o400_000_000;
+    pub(crate) const UINT_KEYS: u32 = 0o400_000_000;
     /// Keys are of 64 bits, signed.
-    pub const LONG_KEYS: u32 = 0o010_000_000;
+    pub(crate) const LONG_KEYS: u32 = 0o010_000_000;
     /// Keys are of 64 bits, unsigned.
-    pub const ULONG_KEYS: u32 = 0o020_000_000;
+    pub(crate) const ULONG_KEYS: u32 = 0o020_000_000;
     /// Keys are of type `float`.
-    pub const FLOAT_KEYS: u32 = 0o040_000_000;
+    pub(crate) const FLOAT_KEYS: u32 = 0o040_000_000;
     /// Keys are of type `double`.
-    pub const DOUBLE_KEYS: u32 = 0o001_000_000;
-    /// A key may have several values (only ever set for indices, where it goes without saying).
-    pub const DUPLICATES: u32 = 0o002_000_000;
+    pub(crate) const DOUBLE_KEYS: u32 = 0o001_000_000;
 }
 
 /// An inode in memory: its block, with the parts that have a place of their own.

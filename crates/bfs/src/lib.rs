@@ -41,6 +41,7 @@
 mod attribute;
 mod blocks;
 mod bytes;
+mod check;
 mod content;
 mod error;
 mod index;
@@ -59,6 +60,7 @@ mod tree;
 mod volume;
 
 pub use attribute::{Attribute, AttributeInfo};
+pub use check::{Class, Finding, Report, check};
 pub use error::{Damage, Error, Result};
 pub use make::MakeOptions;
 pub use storage::{Storage, Window};

@@ -5,7 +5,7 @@ use std::io::Read;
 use crate::attribute::{self, LONGEST_NAME};
 use crate::error::{Error, Result};
 use crate::index;
-use crate::inode::{Inode, LONG_LINK, SHORT_LINK, mode};
+use crate::inode::{Inode, LOGGED, LONG_LINK, SHORT_LINK, mode};
 use crate::storage::Storage;
 use crate::super_block::Run;
 use crate::time::Time;
@@ -185,7 +185,7 @@ impl<S: Storage> Volume<S> {
                 let mut source = target;
                 let size = target.len() as u64;
                 let stream = volume.fill(inode.block, &mut source as &mut dyn Read, size)?;
-                inode.set_flags(inode.flags() | LONG_LINK);
+                inode.set_flags(inode.flags() | LONG_LINK | LOGGED);
                 inode.set_stream(&stream);
                 Ok(())
             })

@@ -1,10 +1,15 @@
 //! What the tests of the volumes share.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    dead_code,
+    reason = "a test fails by panicking; no test uses all of it"
+)]
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
+use bfs::{Access, MakeOptions, Options, Volume, check};
 use sha2::{Digest, Sha256};
 
 fn data(name: &str) -> PathBuf {
@@ -54,4 +59,33 @@ pub fn type_name(code: u32) -> String {
         other => return String::from_utf8_lossy(other).into_owned(),
     }
     .to_owned()
+}
+
+/// The sizes of blocks that there are.
+pub const SIZES: [u32; 4] = [1024, 2048, 4096, 8192];
+
+/// Makes an empty volume in memory.
+pub fn make(block_size: u32, size: usize) -> Volume<Vec<u8>> {
+    let options = MakeOptions { block_size, ..MakeOptions::new("Test") };
+    Volume::make(vec![0xe5; size], &options).unwrap()
+}
+
+/// Checks a volume, and gives it back opened anew.
+pub fn sound(volume: Volume<Vec<u8>>) -> Volume<Vec<u8>> {
+    let mut bytes = volume.into_storage();
+    let report = check(&mut bytes).unwrap();
+    let findings: Vec<_> = report.findings.iter().take(10).map(ToString::to_string).collect();
+    assert!(report.is_clean(), "{findings:#?}");
+    assert_eq!(report.shared_blocks, 0);
+    Volume::open(bytes, &Options { access: Access::WriteClean, ..Options::default() }).unwrap()
+}
+
+/// Bytes that do not repeat soon.
+pub fn pattern(length: usize, seed: u8) -> Vec<u8> {
+    let mut state = u32::from(seed) + 1;
+    let next = |_| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state.to_le_bytes()[3]
+    };
+    (0..length).map(next).collect()
 }
