@@ -6,6 +6,7 @@
 //! the test of this crate.
 
 mod answers;
+mod bfs_volumes;
 mod disks;
 mod host_files;
 mod machines;
@@ -16,6 +17,7 @@ mod streams;
 use std::path::{Path, PathBuf};
 
 pub use answers::vfio_answer;
+pub use bfs_volumes::bfs_volume;
 pub use disks::{disk, haiku_image};
 pub use host_files::{journal, modules, pci_ids};
 pub use machines::{capabilities, diagnosis, rig};
@@ -32,6 +34,7 @@ pub type Target = fn(&[u8]);
 /// Every target with its name, which is that of its program and of the directory of its seeds.
 pub const TARGETS: &[(&str, Target)] = &[
     ("address", address),
+    ("bfs_volume", bfs_volume),
     ("capabilities", capabilities),
     ("channel", channel),
     ("config_space", config_space),

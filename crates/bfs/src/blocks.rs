@@ -6,6 +6,9 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::storage::Storage;
 
+/// Blocks with their new content.
+pub(crate) type Changes<'a> = Vec<(u64, &'a [u8])>;
+
 /// The blocks of a volume, as the transaction under way sees them.
 ///
 /// Metadata go through [`get`](Self::get) and [`modify`](Self::modify); the content of files goes
@@ -129,7 +132,7 @@ impl<S: Storage> Blocks<S> {
     }
 
     /// The blocks that the transaction changed: those that go through the log, then the others.
-    pub(crate) fn changes(&self) -> (Vec<(u64, &[u8])>, Vec<(u64, &[u8])>) {
+    pub(crate) fn changes(&self) -> (Changes<'_>, Changes<'_>) {
         self.changed
             .iter()
             .map(|(block, content)| (*block, &**content))

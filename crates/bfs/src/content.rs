@@ -109,12 +109,7 @@ impl<S: Storage> Volume<S> {
     }
 
     /// Allocates a stream of `size` bytes and fills it.
-    pub(crate) fn fill(
-        &mut self,
-        inode: u64,
-        source: &mut dyn Read,
-        size: u64,
-    ) -> Result<Stream> {
+    pub(crate) fn fill(&mut self, inode: u64, source: &mut dyn Read, size: u64) -> Result<Stream> {
         let wanted = self.super_block.blocks_for(size);
         if wanted > self.free_blocks() {
             return Err(Error::NoSpace { wanted, free: self.free_blocks() });

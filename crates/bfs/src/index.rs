@@ -21,7 +21,7 @@ pub(crate) const LAST_MODIFIED: &[u8] = b"last_modified";
 const MOST_KNOWN: usize = 256;
 
 impl<S: Storage> Volume<S> {
-    fn index(&mut self, name: &[u8]) -> Result<Option<u64>> {
+    pub(crate) fn index_inode(&mut self, name: &[u8]) -> Result<Option<u64>> {
         let Some(directory) = self.super_block.indices else { return Ok(None) };
         if let Some(known) = self.indices.as_ref().and_then(|known| known.get(name)) {
             return Ok(Some(*known).filter(|block| *block != 0));
@@ -62,7 +62,7 @@ impl<S: Storage> Volume<S> {
         index: &[u8],
         mut visit: impl FnMut(&[u8], NodeId) -> Result<()>,
     ) -> Result<()> {
-        let found = self.index(index)?;
+        let found = self.index_inode(index)?;
         let block =
             found.ok_or_else(|| Error::NotFound(String::from_utf8_lossy(index).into_owned()))?;
         let inode = self.inode(block)?;
@@ -85,7 +85,7 @@ impl<S: Storage> Volume<S> {
         new: Option<&[u8]>,
         node: u64,
     ) -> Result<()> {
-        let Some(block) = self.index(name)? else { return Ok(()) };
+        let Some(block) = self.index_inode(name)? else { return Ok(()) };
         let inode = self.inode(block)?;
         let mut tree = Tree::open(self, &inode)?;
         let key = |value: Option<&[u8]>| value.and_then(|value| key(tree.kind, value));

@@ -49,6 +49,7 @@ mod inode;
 mod journal;
 mod make;
 mod nodes;
+mod repair;
 mod resize;
 mod small_data;
 mod space;
@@ -63,6 +64,7 @@ pub use attribute::{Attribute, AttributeInfo};
 pub use check::{Class, Finding, Report, check};
 pub use error::{Damage, Error, Result};
 pub use make::MakeOptions;
+pub use repair::{Repair, repair};
 pub use storage::{Storage, Window};
 pub use time::Time;
 pub use volume::{

@@ -30,10 +30,7 @@ fn valid(name: &[u8]) -> Result<()> {
 
 impl<S: Storage> Volume<S> {
     /// Does something as one transaction: all of it or nothing.
-    pub(crate) fn transact<T>(
-        &mut self,
-        action: impl FnOnce(&mut Self) -> Result<T>,
-    ) -> Result<T> {
+    pub(crate) fn transact<T>(&mut self, action: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         if !self.writable {
             return Err(Error::ReadOnly);
         }
@@ -238,13 +235,7 @@ impl<S: Storage> Volume<S> {
     /// # Errors
     /// There is no such entry; a directory would go into itself, take the place of what is none,
     /// or the other way round; the volume is damaged or cannot be written.
-    pub fn rename(
-        &mut self,
-        from: NodeId,
-        name: &[u8],
-        to: NodeId,
-        new_name: &[u8],
-    ) -> Result<()> {
+    pub fn rename(&mut self, from: NodeId, name: &[u8], to: NodeId, new_name: &[u8]) -> Result<()> {
         valid(name)?;
         valid(new_name)?;
         self.transact(|volume| {

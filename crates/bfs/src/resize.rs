@@ -99,7 +99,9 @@ impl<S: Storage> Volume<S> {
     ) -> Result<(u64, u64)> {
         let (first, length) = self.allocate(tail.goal, wanted, 1)?;
         let last = tail.direct.checked_sub(1).map(|index| &mut stream.direct[index]);
-        match last.and_then(|last| join(*last, self.super_block.run_of(first, length)).map(|run| (last, run))) {
+        match last.and_then(|last| {
+            join(*last, self.super_block.run_of(first, length)).map(|run| (last, run))
+        }) {
             Some((last, run)) => *last = run,
             None => {
                 stream.direct[tail.direct] = self.super_block.run_of(first, length);
@@ -137,7 +139,8 @@ impl<S: Storage> Volume<S> {
         let (array, _) = self.super_block.range(stream.indirect).unwrap_or_default();
         let run = self.super_block.run_of(first, length);
         let per_block = self.super_block.runs_per_block();
-        let place = |index: usize| (array + (index / per_block) as u64, index % per_block * Run::SIZE);
+        let place =
+            |index: usize| (array + (index / per_block) as u64, index % per_block * Run::SIZE);
         let mut joined = None;
         if let Some(last) = tail.indirect.checked_sub(1) {
             let (block, at) = place(last);
@@ -183,7 +186,7 @@ impl<S: Storage> Volume<S> {
             (top + index / per_block, to_usize(index % per_block) * Run::SIZE)
         };
         let mut array = Run::parse(&self.blocks.get(block)?, at);
-        if done % per_array == 0 {
+        if done.is_multiple_of(per_array) {
             let (first, length) = self.allocate(tail.goal, unit, unit)?;
             for block in first..first + length {
                 self.blocks.fresh(block);
@@ -193,7 +196,8 @@ impl<S: Storage> Volume<S> {
         }
         let (first, length) = self.allocate(tail.goal, wanted.min(left * unit), unit)?;
         let (array, _) = self.super_block.range(array).unwrap_or_default();
-        for (index, start) in (done % per_array..).zip((first..first + length).step_by(to_usize(unit)))
+        for (index, start) in
+            (done % per_array..).zip((first..first + length).step_by(to_usize(unit)))
         {
             let run = self.super_block.run_of(start, unit);
             let at = to_usize(index % per_block) * Run::SIZE;
@@ -216,9 +220,8 @@ impl<S: Storage> Volume<S> {
         stream.visit(super_block, blocks, inode, |piece| pieces.push(piece))?;
         let (mut at, mut kept) = (0, stream.clone());
         (kept.max_direct, kept.max_indirect, kept.max_double) = (0, 0, 0);
-        let in_range = |block: u64, (first, length): (u64, u64)| {
-            (first..first + length).contains(&block)
-        };
+        let in_range =
+            |block: u64, (first, length): (u64, u64)| (first..first + length).contains(&block);
         // An array goes when nothing that it leads to stays; it comes before what it leads to, and
         // what is in an array that goes need not be cleared.
         let (mut array_stays, mut top_stays) = (true, true);

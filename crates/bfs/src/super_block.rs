@@ -201,8 +201,7 @@ impl SuperBlock {
             blocks_per_ag *= 2;
         }
         let too_large = || Error::Parameters(format!("{size} bytes are too many"));
-        let num_ags =
-            u32::try_from(num_blocks.div_ceil(1 << ag_shift)).map_err(|_| too_large())?;
+        let num_ags = u32::try_from(num_blocks.div_ceil(1 << ag_shift)).map_err(|_| too_large())?;
         let log_length = match num_blocks {
             _ if size > 1 << 30 => 4096,
             0..=20480 => 512,

@@ -285,7 +285,11 @@ impl<S: Storage> Volume<S> {
             .ok_or_else(|| Error::NotFound(String::from_utf8_lossy(name).into_owned()))
     }
 
-    pub(crate) fn entry_if_any(&mut self, directory: NodeId, name: &[u8]) -> Result<Option<NodeId>> {
+    pub(crate) fn entry_if_any(
+        &mut self,
+        directory: NodeId,
+        name: &[u8],
+    ) -> Result<Option<NodeId>> {
         let (_, tree) = self.directory(directory)?;
         Ok(tree.find(self, name)?.map(NodeId))
     }

@@ -134,8 +134,8 @@ fn filled(block_size: u32) -> Vec<u8> {
     let bytes = make(block_size, 16 << 20).into_storage();
     let mut volume = Volume::open(bytes, &options(Access::Write)).unwrap();
     let root = volume.root();
-    for index in 0..60_u8 {
-        let content = pattern(usize::from(index) * 700, index);
+    for index in 0..60 {
+        let content = pattern(index * 700, index);
         let name = format!("file{index}");
         let size = content.len() as u64;
         volume.write_file(root, name.as_bytes(), 0o644, &mut content.as_slice(), size).unwrap();
@@ -200,8 +200,7 @@ fn a_volume_goes_on_after_an_error_or_says_that_it_cannot() {
         if done.is_err() {
             drop(put(&mut volume, b"other", b"later"));
         }
-        let replayed =
-            Volume::open(volume.into_storage().bytes, &options(Access::Write)).unwrap();
+        let replayed = Volume::open(volume.into_storage().bytes, &options(Access::Write)).unwrap();
         let report = check(&mut replayed.into_storage()).unwrap();
         assert!(report.is_clean(), "{count}: {:#?}", report.findings);
     }

@@ -105,8 +105,7 @@ fn a_volume_that_was_not_unmounted_reads_as_after_a_replay() {
 /// changed when it mounted and unmounted the volume.
 #[test]
 fn a_replay_writes_what_haikus_own_writes() {
-    let mut volume =
-        Volume::open(fixture("dirtylog2048"), &Options::default()).unwrap();
+    let mut volume = Volume::open(fixture("dirtylog2048"), &Options::default()).unwrap();
     assert!(!volume.info().clean);
     volume.sync().unwrap();
     let ours = volume.into_storage();

@@ -57,7 +57,7 @@ const ATTRIBUTES: [&[u8]; 4] = [b"BEOS:APP_SIG", b"BEOS:TYPE", b"large", b"x"];
 fn name(index: usize) -> Vec<u8> {
     match index {
         0..=5 => index.to_string().into_bytes(),
-        _ => vec![b'a' + index as u8; index * 25 + 5],
+        _ => vec![b"abcdefghijkl"[index]; index * 25 + 5],
     }
 }
 
@@ -80,7 +80,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn directory<'a>(root: &'a mut Node, place: usize) -> Option<&'a mut BTreeMap<Vec<u8>, Node>> {
+fn directory(root: &mut Node, place: usize) -> Option<&mut BTreeMap<Vec<u8>, Node>> {
     let mut at = root;
     for name in DIRECTORIES[place] {
         at = at.entries()?.get_mut(*name)?;
@@ -114,7 +114,7 @@ fn apply(volume: &mut Volume<Vec<u8>>, root: &mut Node, step: &Step) {
     assert_eq!(node.is_some(), known.contains_key(&entry));
     match step {
         Step::Put(_, seed, size) => {
-            let content = pattern(*size, *seed as u8);
+            let content = pattern(*size, *seed);
             let mut source = content.as_slice();
             let done = volume.write_file(parent, &entry, 0o644, &mut source, *size as u64);
             match known.get_mut(&entry) {
@@ -182,7 +182,9 @@ fn apply(volume: &mut Volume<Vec<u8>>, root: &mut Node, step: &Step) {
                 }
             }
         }
-        Step::Rename(_, _, to, new_name) => rename(volume, root, (place, entry), (*to, name(*new_name))),
+        Step::Rename(_, _, to, new_name) => {
+            rename(volume, root, (place, entry), (*to, name(*new_name)))
+        }
         Step::Attribute(_, _, attribute, size) => {
             let Some(node) = node else { return };
             let (attribute, value) = (ATTRIBUTES[*attribute], pattern(*size, 5));
@@ -257,7 +259,7 @@ fn read(volume: &mut Volume<Vec<u8>>, node: NodeId) -> Node {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
     #[test]
     fn a_volume_does_what_the_model_does(

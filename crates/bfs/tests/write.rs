@@ -40,9 +40,8 @@ fn files_of_all_sizes_read_back() {
             let content = pattern(size, 1);
             let name = format!("file{size}");
             let mut source = content.as_slice();
-            let node = volume
-                .write_file(root, name.as_bytes(), 0o640, &mut source, size as u64)
-                .unwrap();
+            let node =
+                volume.write_file(root, name.as_bytes(), 0o640, &mut source, size as u64).unwrap();
             assert_eq!(read(&mut volume, node), content);
             let metadata = volume.metadata(node).unwrap();
             assert_eq!((metadata.kind, metadata.permissions), (Kind::File, 0o640));
@@ -73,7 +72,7 @@ fn files_grow_and_shrink() {
         let node = volume.create_file(root, b"grows", 0o644).unwrap();
         let mut model = Vec::new();
         for (offset, length) in [(0, 10), (10, 5000), (2000, 100), (100_000, 1), (5010, 20_000)] {
-            let bytes = pattern(length, offset as u8);
+            let bytes = pattern(length, offset);
             volume.write(node, offset as u64, &bytes).unwrap();
             model.resize(model.len().max(offset + length), 0);
             model[offset..offset + length].copy_from_slice(&bytes);
@@ -200,7 +199,7 @@ fn attributes_small_and_large_come_and_go() {
         let node = volume.create_file(root, b"file", 0o644).unwrap();
         let mut model = std::collections::BTreeMap::new();
         let mut set = |volume: &mut Volume<Vec<u8>>, name: &str, size: usize| {
-            let value = pattern(size, name.len() as u8);
+            let value = pattern(size, name.len());
             volume.set_attribute(node, name.as_bytes(), 0x4353_5452, &value).unwrap();
             model.insert(name.to_owned(), value);
             for (name, value) in &model {
@@ -231,7 +230,12 @@ fn attributes_small_and_large_come_and_go() {
         let mut volume = sound(volume);
         volume.remove(root, "f".repeat(255).as_bytes()).unwrap();
         let mut entries = 0;
-        volume.query(b"BEOS:APP_SIG", |_, _| { entries += 1; Ok(()) }).unwrap();
+        volume
+            .query(b"BEOS:APP_SIG", |_, _| {
+                entries += 1;
+                Ok(())
+            })
+            .unwrap();
         assert_eq!(entries, 0);
         sound(volume);
     }
@@ -275,7 +279,7 @@ fn a_full_volume_says_so_and_stays_whole() {
         let root = volume.root();
         let mut count = 0;
         let error = loop {
-            let content = pattern(300_000, count as u8);
+            let content = pattern(300_000, count);
             let name = format!("file{count}");
             let mut source = content.as_slice();
             match volume.write_file(root, name.as_bytes(), 0, &mut source, 300_000) {
@@ -287,9 +291,7 @@ fn a_full_volume_says_so_and_stays_whole() {
         let mut volume = sound(volume);
         // What is there can still be replaced, and what goes makes room.
         let content = pattern(300_001, 9);
-        let node = volume
-            .write_file(root, b"file0", 0, &mut content.as_slice(), 300_001)
-            .unwrap();
+        let node = volume.write_file(root, b"file0", 0, &mut content.as_slice(), 300_001).unwrap();
         assert_eq!(read(&mut volume, node), content);
         loop {
             let name = format!("small{count}");
@@ -324,7 +326,8 @@ fn a_source_that_ends_early_changes_nothing() {
 #[test]
 fn haikus_own_volumes_can_be_emptied_and_filled() {
     for name in ["index2048", "std2048", "dirtylog2048", "v1024", "v8192"] {
-        let options = Options { clock: || Duration::from_millis(1_795_000_000_123), ..Options::default() };
+        let options =
+            Options { clock: || Duration::from_millis(1_795_000_000_123), ..Options::default() };
         let mut volume = Volume::open(fixture(name), &options).unwrap();
         let root = volume.root();
         let copy = volume.create_directory(root, b"of ours", 0o755).unwrap();

@@ -33,13 +33,15 @@ struct Index {
     found: Vec<(u64, u64)>,
 }
 
-/// An index that must be made anew.
+/// What an index lacks and what it must not have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Mismatch {
     /// Its name.
     pub(crate) index: Vec<u8>,
-    /// Its inode.
-    pub(crate) inode: u64,
+    /// Nodes whose value it lacks.
+    pub(crate) missing: Vec<u64>,
+    /// Nodes for which it has a wrong value, and the hash of that.
+    pub(crate) stale: Vec<(u64, u64)>,
 }
 
 impl Expected {
@@ -82,7 +84,7 @@ impl Expected {
     }
 }
 
-fn hash(key: &[u8]) -> u64 {
+pub(crate) fn hash(key: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     hasher.write(key);
     hasher.finish()
@@ -93,17 +95,18 @@ impl<S: Storage> Check<'_, S> {
         for (name, mut index) in std::mem::take(&mut self.expected.indices) {
             index.said.sort_unstable();
             index.found.sort_unstable();
-            if self.compare_index(&name, &index) {
-                self.expected.mismatches.push(Mismatch { index: name, inode: index.inode });
+            if let Some(mismatch) = self.compare_index(&name, &index) {
+                self.expected.mismatches.push(mismatch);
             }
         }
         Ok(())
     }
 
-    /// Returns whether an index has what it must not have or lacks what it must have.
-    fn compare_index(&mut self, name: &[u8], index: &Index) -> bool {
+    /// Returns what an index lacks and must not have, if it does so by damage.
+    fn compare_index(&mut self, name: &[u8], index: &Index) -> Option<Mismatch> {
         let (mut said, mut found) = (index.said.iter().peekable(), index.found.iter().peekable());
-        let (mut missing, mut stale) = (Vec::new(), Vec::new());
+        let mut missing: Vec<(u64, u64)> = Vec::new();
+        let mut stale: Vec<(u64, u64)> = Vec::new();
         loop {
             match (said.peek(), found.peek()) {
                 (Some(one), Some(other)) if one == other => {
@@ -118,27 +121,36 @@ impl<S: Storage> Check<'_, S> {
         }
         // What had an attribute before there was an index of it is not in that.
         let late = !matches!(name, b"name" | b"size" | b"last_modified");
-        let long_link = |node: u64| {
-            name == b"last_modified" && self.expected.long_links.contains(&node)
+        let long_link =
+            |node: u64| name == b"last_modified" && self.expected.long_links.contains(&node);
+        let wrong = Mismatch {
+            index: name.to_vec(),
+            missing: missing.iter().map(|(node, _)| *node).collect(),
+            stale: stale.clone(),
         };
         let missing: Vec<_> =
             missing.into_iter().map(|(node, _)| (node, late || long_link(node))).collect();
         let stale: Vec<_> = stale.into_iter().map(|(node, _)| (node, long_link(node))).collect();
-        let wrong = missing.iter().chain(&stale).any(|(_, usual)| !usual);
+        let damaged = missing.iter().chain(&stale).any(|(_, usual)| !usual);
         let name = String::from_utf8_lossy(name).into_owned();
         for (what, nodes) in [("lacks the value of", missing), ("has a wrong value for", stale)] {
             for (count, (node, usual)) in nodes.iter().enumerate() {
                 if count == MOST_NAMED {
                     let more = nodes.len() - MOST_NAMED;
                     let problem = format!("the index `{name}` {what} {more} more inodes");
-                    self.note_or_find(index.inode, None, problem, nodes[count..].iter().all(|n| n.1));
+                    self.note_or_find(
+                        index.inode,
+                        None,
+                        problem,
+                        nodes[count..].iter().all(|n| n.1),
+                    );
                     break;
                 }
                 let problem = format!("the index `{name}` {what} inode {node}");
                 self.note_or_find(index.inode, Some(*node), problem, *usual);
             }
         }
-        wrong
+        damaged.then_some(wrong)
     }
 
     fn note_or_find(&mut self, index: u64, node: Option<u64>, problem: String, usual: bool) {

@@ -25,7 +25,7 @@ use crate::journal;
 use crate::storage::Storage;
 use crate::super_block::{OFFSET, SIZE, SuperBlock};
 
-pub(crate) use indices::Mismatch;
+pub(crate) use indices::{Mismatch, hash};
 
 /// Findings that are kept; those beyond are only counted.
 const MOST_FINDINGS: usize = 1000;
@@ -150,9 +150,8 @@ pub fn check<S: Storage>(storage: &mut S) -> Result<Report> {
 
 impl<'a, S: Storage> Check<'a, S> {
     pub(crate) fn open(storage: &'a mut S) -> Result<Self> {
-        let failed = |action, length| {
-            move |source| Error::Io { action, offset: OFFSET, length, source }
-        };
+        let failed =
+            |action, length| move |source| Error::Io { action, offset: OFFSET, length, source };
         let size = storage.size().map_err(failed("find the end of", 0))?;
         let mut raw = [0; SIZE];
         if size < OFFSET + SIZE as u64 {
@@ -185,16 +184,9 @@ impl<'a, S: Storage> Check<'a, S> {
         self.compare_bitmap()
     }
 
-    pub(crate) fn report(&self) -> &Report {
-        &self.report
-    }
-
-    pub(crate) fn used_map(&self) -> &[u64] {
-        &self.used
-    }
-
-    pub(crate) fn into_mismatches(self) -> Vec<Mismatch> {
-        self.expected.into_mismatches()
+    /// The report, a bit for each block in use, and what is wrong with the indices.
+    pub(crate) fn into_parts(self) -> (Report, Vec<u64>, Vec<Mismatch>) {
+        (self.report, self.used, self.expected.into_mismatches())
     }
 
     fn log(&mut self) -> Result<()> {

@@ -261,7 +261,8 @@ impl<S: Storage> Check<'_, S> {
         let (mut at, mut name) = (SMALL, None);
         let mut seen: Vec<&[u8]> = Vec::new();
         while at + 12 <= raw.len() && u16_at(raw, at + 4) != 0 {
-            let (names, data) = (usize::from(u16_at(raw, at + 4)), usize::from(u16_at(raw, at + 6)));
+            let (names, data) =
+                (usize::from(u16_at(raw, at + 4)), usize::from(u16_at(raw, at + 6)));
             let end = at + 8 + names + 3 + data + 1;
             if end > raw.len() {
                 let problem = format!("the item at byte {at} does not fit");

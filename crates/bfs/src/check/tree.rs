@@ -95,7 +95,7 @@ impl<S: Storage> Check<'_, S> {
         entry: &mut dyn FnMut(&[u8], i64),
     ) -> Result<()> {
         let block = content.runs.first().map_or(inode, |run| run.0);
-        if content.broken || content.size < 2048 || content.size % 1024 != 0 {
+        if content.broken || content.size < 2048 || !content.size.is_multiple_of(1024) {
             let problem = format!("{} bytes do not make a tree", content.size);
             self.find(Class::Tree, inode, inode, "size", problem);
             return Ok(());

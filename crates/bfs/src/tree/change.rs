@@ -139,8 +139,7 @@ impl Tree {
         if self.free != NONE {
             let offset = self.free;
             let raw = self.raw(volume, offset)?;
-            let (next, state) =
-                (crate::bytes::i64_at(&raw, 0), crate::bytes::i64_at(&raw, 16));
+            let (next, state) = (crate::bytes::i64_at(&raw, 0), crate::bytes::i64_at(&raw, 16));
             if state != FREE || next != NONE && !self.is_node(next) {
                 let problem = format!("free node with overflow {state} and next {next}");
                 return Err(self.damaged(volume, offset, "free_node_pointer", problem));

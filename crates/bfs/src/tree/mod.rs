@@ -175,7 +175,7 @@ impl Tree {
         if !inode.is_directory() && inode.mode() & mode::ATTRIBUTE_DIRECTORY == 0 {
             return wrong("mode", format!("{:o} is not that of a directory", inode.mode()));
         }
-        if stream.size < 2 * NODE_SIZE || stream.size % NODE_SIZE != 0 {
+        if stream.size < 2 * NODE_SIZE || !stream.size.is_multiple_of(NODE_SIZE) {
             return wrong("size", format!("{} bytes do not make a tree", stream.size));
         }
         let block = volume.blocks.get(first)?;
@@ -201,8 +201,8 @@ impl Tree {
         let tree = Self {
             inode: inode.block,
             kind,
-            duplicates: inode.mode() & mode::INDEX != 0 && volume.super_block.indices
-                != Some(inode.block),
+            duplicates: inode.mode() & mode::INDEX != 0
+                && volume.super_block.indices != Some(inode.block),
             extents,
             levels,
             root: i64_at(&block, ROOT),
@@ -315,11 +315,7 @@ impl Tree {
 
     /// Walks from the root to the leaf where a key is or belongs. In the last step, `index` is the
     /// place of the key; whether it is there is told too.
-    fn descend<S: Storage>(
-        &self,
-        volume: &mut Volume<S>,
-        key: &[u8],
-    ) -> Result<(Vec<Step>, bool)> {
+    fn descend<S: Storage>(&self, volume: &mut Volume<S>, key: &[u8]) -> Result<(Vec<Step>, bool)> {
         let mut path = Vec::new();
         let mut offset = self.root;
         loop {
@@ -355,12 +351,7 @@ impl Tree {
         }
     }
 
-    fn inode_value<S: Storage>(
-        &self,
-        volume: &Volume<S>,
-        offset: i64,
-        value: i64,
-    ) -> Result<u64> {
+    fn inode_value<S: Storage>(&self, volume: &Volume<S>, offset: i64, value: i64) -> Result<u64> {
         match u64::try_from(value) {
             Ok(block) if volume.super_block.is_data_block(block) => Ok(block),
             _ => Err(self.damaged(volume, offset, "value", format!("{value} is not an inode"))),

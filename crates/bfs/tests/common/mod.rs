@@ -81,8 +81,8 @@ pub fn sound(volume: Volume<Vec<u8>>) -> Volume<Vec<u8>> {
 }
 
 /// Bytes that do not repeat soon.
-pub fn pattern(length: usize, seed: u8) -> Vec<u8> {
-    let mut state = u32::from(seed) + 1;
+pub fn pattern(length: usize, seed: usize) -> Vec<u8> {
+    let mut state = u32::try_from(seed).unwrap_or_default() + 1;
     let next = |_| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         state.to_le_bytes()[3]
