@@ -49,6 +49,8 @@ fn valid(name: &[u8]) -> Result<()> {
         _ if name.len() > LONGEST_NAME => wrong("it has more than 255 bytes"),
         _ if name.contains(&0) => wrong("it holds a zero"),
         _ if name == NAME => wrong("it is that of the node's own name"),
+        // As in Haiku (.../bfs/Attribute.cpp, CheckAccess).
+        b"name" | b"size" | b"last_modified" => wrong("the index of this name is not for it"),
         _ => Ok(()),
     }
 }

@@ -48,6 +48,8 @@ pub enum Command {
     Runs(command::runs::Args),
     /// Show the log of a run
     Log(command::runs::LogArgs),
+    /// Look into a Haiku image, and change it without booting it
+    Image(command::image::Args),
     /// Explain a code
     Explain(command::explain::Args),
     /// Work in a virtual machine with an IOMMU and cards

@@ -14,7 +14,7 @@ const ARROWS: [(&str, &[&str]); 8] = [
     ("vfio", &["host", "pci"]),
     ("guest", &["haiku", "host", "pci", "vfio"]),
     ("lab", &["guest", "host", "pci"]),
-    ("kireji", &["guest", "haiku", "host", "lab", "pci", "vfio"]),
+    ("kireji", &["bfs", "guest", "haiku", "host", "lab", "pci", "vfio"]),
 ];
 
 fn root() -> PathBuf {
