@@ -6,5 +6,6 @@
 //! `pci`, and never write to an image.
 
 pub mod driver;
+pub mod hpkg;
 pub mod image;
 pub mod serial;
