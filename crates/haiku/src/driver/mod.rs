@@ -6,6 +6,7 @@
 
 mod elf;
 mod kind;
+mod place;
 mod rules;
 
 use std::fmt;
@@ -14,6 +15,7 @@ use serde::Serialize;
 
 pub use elf::ElfError;
 pub use kind::Kind;
+pub use place::{PlaceError, Step, place};
 pub use rules::Rule;
 
 /// What is known of a driver.

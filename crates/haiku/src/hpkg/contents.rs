@@ -19,7 +19,7 @@ const VERSION_MAJOR: u64 = 22;
 const VERSION_MINOR: u64 = 23;
 const VERSION_MICRO: u64 = 24;
 const VERSION_REVISION: u64 = 25;
-const VERSION_PRE_RELEASE: u64 = 51;
+const VERSION_PRE_RELEASE: u64 = 36;
 
 /// Levels of directories; no path has as many.
 const DEEPEST: usize = 256;

@@ -1,6 +1,7 @@
 //! The commands, one module each.
 
 pub mod bind;
+pub mod driver;
 pub mod explain;
 pub mod generate;
 pub mod give_back;
@@ -39,6 +40,7 @@ pub fn run(cli: Cli, context: &mut Context<'_>) -> Result<Code, CommandError> {
         Command::Run(args) => run::run(&args, context)?,
         Command::Runs(args) => runs::run(&args, context)?,
         Command::Log(args) => runs::log(&args, context)?,
+        Command::Driver(args) => driver::run(&args, context)?,
         Command::Image(args) => image::run(&args, context)?,
         Command::Recover(args) => recover::run(&args, context)?,
         // A rig passes the code of the inner command on.

@@ -97,7 +97,7 @@ pub(super) fn mkdir(args: &MkdirArgs, context: &mut Context<'_>) -> Result<Exit,
 }
 
 /// Makes a directory, with those above where `parents` says so. Returns it.
-pub(super) fn directory(
+pub(crate) fn directory(
     volume: &mut ImageVolume,
     path: &str,
     parents: bool,

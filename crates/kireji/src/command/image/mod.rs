@@ -5,6 +5,7 @@ mod change;
 mod check;
 mod copy;
 mod info;
+mod kernel;
 mod list;
 mod make;
 mod open;
@@ -15,7 +16,9 @@ use std::path::PathBuf;
 
 use crate::{CommandError, Context, Exit};
 
-pub(crate) use open::ImageArg;
+pub(crate) use change::directory;
+pub(crate) use kernel::kernel;
+pub(crate) use open::{ImageArg, ImageVolume, write};
 
 /// Arguments of `image`.
 #[derive(Debug, clap::Args)]
@@ -63,9 +66,9 @@ struct Reading {
 
 /// The volume to write.
 #[derive(Debug, clap::Args)]
-struct Writing {
+pub(crate) struct Writing {
     /// The image file, which is changed; `IMAGE:NUMBER` for the volume of a partition
-    image: ImageArg,
+    pub(crate) image: ImageArg,
 }
 
 /// Does something with an image.
@@ -89,7 +92,7 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
 }
 
 /// An error of the volume, as the user sees it.
-fn failed(error: bfs::Error) -> CommandError {
+pub(crate) fn failed(error: bfs::Error) -> CommandError {
     use bfs::Error;
     let (exit, hint) = match &error {
         Error::NoSpace { .. } => (Exit::NoSpace, None),
@@ -111,7 +114,11 @@ fn failed(error: bfs::Error) -> CommandError {
 }
 
 /// An error of a file of this machine.
-fn host_failed(action: &str, path: &std::path::Path, source: std::io::Error) -> CommandError {
+pub(crate) fn host_failed(
+    action: &str,
+    path: &std::path::Path,
+    source: std::io::Error,
+) -> CommandError {
     let exit = match source.kind() {
         std::io::ErrorKind::StorageFull => Exit::NoSpace,
         std::io::ErrorKind::PermissionDenied => Exit::Permission,
@@ -165,7 +172,7 @@ fn human(bytes: u64) -> String {
 }
 
 /// Bytes of a name for the terminal: what could steer it is shown as `?`.
-fn shown(name: &[u8]) -> String {
+pub(crate) fn shown(name: &[u8]) -> String {
     let text = String::from_utf8_lossy(name);
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }

@@ -12,7 +12,7 @@ use super::{Reading, Writing, failed, host_failed};
 use crate::{CommandError, Context, Exit};
 
 /// A volume in a file.
-pub(super) type ImageVolume = Volume<Window<File>>;
+pub(crate) type ImageVolume = Volume<Window<File>>;
 
 /// An image on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +63,7 @@ pub(super) fn read(args: &Reading, context: &mut Context<'_>) -> Result<ImageVol
 }
 
 /// Opens a volume for writing. Its log is carried out if there is something in it.
-pub(super) fn write(
+pub(crate) fn write(
     args: &Writing,
     context: &mut Context<'_>,
 ) -> Result<ImageVolume, CommandError> {
