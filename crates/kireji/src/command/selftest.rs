@@ -44,7 +44,8 @@ struct Document {
 pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
     if !args.take {
         let functions = held_or_named(args, context)?;
-        return test(args, &functions, context);
+        let reports = examine(args, &functions, context);
+        return tell(args, reports, context);
     }
     super::need_root(context)?;
     recover::first(context)?;
@@ -55,8 +56,10 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
     // From here on a signal must not end the process before the card is back.
     let signals = Signals::catch()?;
     let held = keeper.take(&functions, Purpose::Run).map_err(outcome::take_error)?;
-    let tested = test(args, &functions, context);
-    let restored = keeper.give_back(&held, &[]).map_err(outcome::take_error)?;
+    let reports = examine(args, &functions, context);
+    let unwell: Vec<_> = reports.iter().filter_map(Report::unwell).collect();
+    let tested = tell(args, reports, context);
+    let restored = keeper.give_back(&held, &unwell).map_err(outcome::take_error)?;
     for one in &restored {
         writeln!(context.err, "{}", outcome::restored_in_words(one))?;
     }
@@ -83,19 +86,30 @@ fn held_or_named(args: &Args, context: &Context<'_>) -> Result<Vec<Address>, Com
     }
 }
 
-fn test(
-    args: &Args,
-    functions: &[Address],
-    context: &mut Context<'_>,
-) -> Result<Exit, CommandError> {
+/// Tests the functions up to the first that does not open.
+fn examine(args: &Args, functions: &[Address], context: &Context<'_>) -> Vec<Report> {
     let options = Options { reset: args.reset };
     let mut reports = Vec::new();
     for address in functions {
-        let mut report = selftest::run(context.host, *address, options);
-        if let Some(refusal) = report.refusal.take() {
-            return Err(open_error(refusal, *address, context));
-        }
+        let report = selftest::run(context.host, *address, options);
+        let is_refused = report.refusal.is_some();
         reports.push(report);
+        if is_refused {
+            break;
+        }
+    }
+    reports
+}
+
+fn tell(
+    args: &Args,
+    mut reports: Vec<Report>,
+    context: &mut Context<'_>,
+) -> Result<Exit, CommandError> {
+    for report in &mut reports {
+        if let Some(refusal) = report.refusal.take() {
+            return Err(open_error(refusal, report.address, context));
+        }
     }
     let passed = reports.iter().all(Report::passed);
     if args.json {

@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::group::Choice;
 use crate::interrupt::{Interrupt, InterruptInfo};
 use crate::reset::Dependent;
+use crate::take::Unwell;
 
 /// All that a self-test found.
 #[derive(Debug, Serialize)]
@@ -43,6 +44,16 @@ impl Report {
     pub fn passed(&self) -> bool {
         let mut outcomes = self.checks.iter().map(|check| &check.outcome);
         self.refusal.is_none() && !outcomes.any(|outcome| matches!(outcome, Outcome::Fail(_)))
+    }
+
+    /// Why the function should not go back to a native driver, as far as the test has found out
+    /// what sysfs does not show: a reset was made, and failed.
+    pub fn unwell(&self) -> Option<Unwell> {
+        let reset = self.checks.iter().find(|check| check.what == Subject::Reset);
+        match reset.map(|check| &check.outcome) {
+            Some(Outcome::Fail(why)) => Some(Unwell::ResetFailed(self.address, why.clone())),
+            _ => None,
+        }
     }
 }
 

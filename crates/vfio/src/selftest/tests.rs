@@ -2,6 +2,7 @@ use super::*;
 use crate::Interface;
 use crate::fixture::{Fixture, capability, pairs};
 use crate::sys::mock::MockRegion;
+use crate::take::Unwell;
 use rustix::io::Errno;
 
 /// A configuration space with a memory BAR, an I/O BAR and MSI-X in BAR 0.
@@ -160,7 +161,13 @@ fn a_reset_that_kills_the_card_fails() {
     let fixture = fixture();
     fixture.mock.refuse("VFIO_DEVICE_RESET", Errno::IO);
     let report = test(&fixture, Interface::Group, Options { reset: true });
-    assert!(failure(&report, Subject::Reset).starts_with("VFIO_DEVICE_RESET failed"));
+    let why = failure(&report, Subject::Reset);
+    assert!(why.starts_with("VFIO_DEVICE_RESET failed"), "{why}");
+    // So no native driver is let at it afterwards.
+    let unwell = Unwell::ResetFailed(fixture.address(), why.to_owned());
+    assert_eq!(report.unwell(), Some(unwell));
+    let unasked = test(&self::fixture(), Interface::Group, Options::default());
+    assert_eq!(unasked.unwell(), None);
 }
 
 #[test]
