@@ -10,6 +10,7 @@ use std::io;
 use std::panic::resume_unwind;
 use std::path::Path;
 
+use pci::config::{Capability, ConfigSpace};
 use vfio::take::{Order, SysfsWriter, Turn, Work, WriteFailure};
 
 use crate::tree::Tree;
@@ -48,6 +49,7 @@ pub struct FakeKernel {
     /// The drivers that match a function by its ids, the first to win.
     natural: BTreeMap<String, Vec<String>>,
     hanging: BTreeSet<String>,
+    stuck: BTreeSet<String>,
     refused: BTreeMap<String, i32>,
     kill: Cell<Option<Kill>>,
     /// How many points that are no writes were passed.
@@ -86,6 +88,11 @@ impl FakeKernel {
     /// Lets every unbind of `address` from its driver hang, until [`FakeKernel::finish`].
     pub fn hang_on_unbind(&mut self, address: &str) {
         self.hanging.insert(address.to_owned());
+    }
+
+    /// Lets `address` stay in D3 when the kernel wakes it.
+    pub fn stick_in_d3(&mut self, address: &str) {
+        self.stuck.insert(address.to_owned());
     }
 
     /// Lets the kernel refuse every write to `path` with an error number.
@@ -157,6 +164,7 @@ impl FakeKernel {
             }
             let was = self.driver_of(address);
             self.tree.unbind(address);
+            self.power(address, false);
             if was.as_deref() == Some(VFIO_PCI) {
                 self.show_node(address);
             }
@@ -186,8 +194,35 @@ impl FakeKernel {
             || self.natural.get(address).is_some_and(|drivers| drivers.contains(&driver));
         if known && accepted && matches {
             self.tree.bind(address, &driver);
+            self.power(address, driver == VFIO_PCI);
             self.show_node(address);
         }
+    }
+
+    /// vfio-pci suspends what nobody uses (drivers/vfio/pci/vfio_pci_core.c,
+    /// vfio_pci_core_register_device), and a driver is unbound from a function that is awake
+    /// (drivers/pci/pci-driver.c, pci_device_remove).
+    fn power(&self, address: &str, asleep: bool) {
+        let device = self.tree.device(address);
+        let asleep = asleep || self.stuck.contains(address) && self.is_in_d3(address);
+        let (status, state) = if asleep { ("suspended", "D3hot") } else { ("active", "D0") };
+        self.tree.write(&format!("{device}/power/runtime_status"), format!("{status}\n"));
+        self.tree.write(&format!("{device}/power_state"), format!("{state}\n"));
+        let Some((offset, mut config)) = self.pmcsr(address) else { return };
+        config[offset] = config[offset] & !3 | if asleep { 3 } else { 0 };
+        self.tree.write(&format!("{device}/config"), config);
+    }
+
+    fn is_in_d3(&self, address: &str) -> bool {
+        self.pmcsr(address).is_some_and(|(offset, config)| config[offset] & 3 == 3)
+    }
+
+    /// The configuration space of a function and where its power state is in that.
+    fn pmcsr(&self, address: &str) -> Option<(usize, Vec<u8>)> {
+        let path = self.tree.locate(&format!("{}/config", self.tree.device(address)));
+        let config = ConfigSpace::new(fs::read(path).ok()?);
+        let offset = config.capabilities().find(Capability::POWER)? + 4;
+        Some((usize::from(offset), config.bytes().to_vec()))
     }
 
     /// A group has a node while one of its functions is on vfio-pci (drivers/vfio/group.c,

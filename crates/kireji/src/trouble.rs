@@ -63,6 +63,18 @@ const TROUBLES: &[(&str, Explanation)] = &[
         },
     ),
     (
+        "E-LEASE-DAMAGED",
+        Explanation {
+            title: "A lease cannot be used",
+            meaning: "The file that tells how a card was before it was taken is damaged, was put \
+                      there by somebody else, or was written by another version of kireji. The \
+                      card is left alone: what it had is not known. Other cards are not affected.",
+            remedy: "If another version of kireji took the card, return it with that. Otherwise see \
+                     with `kireji show` which driver the card has, bring it where it belongs, and \
+                     remove the file that `kireji status` names. A reboot does all of that.",
+        },
+    ),
+    (
         "E-HUNG",
         Explanation {
             title: "A write hangs in the kernel",

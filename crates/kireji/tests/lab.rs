@@ -91,6 +91,7 @@ fn intel_takes_and_returns() {
             &format!("rom {NIC} {EDU}"),
             &format!("probe-is-silent {NIC}"),
             &format!("is-interrupted {NIC}"),
+            &format!("stays-while-unwell {NIC}"),
             &format!("user-is-named {EDU}"),
         ],
     );

@@ -15,6 +15,7 @@ mod resets;
 mod rom;
 mod run;
 mod selftest;
+mod unwell;
 mod user;
 
 use std::fmt::{Debug, Display};
@@ -42,6 +43,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("disk-data", lease::disk_data),
     ("rolls-back", lease::rolls_back),
     ("probe-is-silent", lease::probe_is_silent),
+    ("stays-while-unwell", unwell::stays),
     ("twins", lease::twins),
     ("shared", lease::shared),
     ("user-is-named", lease::user_is_named),

@@ -1,7 +1,9 @@
 //! How what the keeper says becomes words and exit codes.
 
 use host::journal::JournalError;
-use vfio::take::{LeaseError, RestoreError, Restored, State, TakeError, Work, WriteFailure};
+use vfio::take::{
+    Damaged, LeaseError, RestoreError, Restored, State, TakeError, Work, WriteFailure,
+};
 
 use crate::{CommandError, Exit};
 
@@ -45,6 +47,7 @@ pub(super) fn take_error(error: TakeError) -> CommandError {
         TakeError::Nothing | TakeError::NoSuchReset { .. } => {
             CommandError::from_source(Exit::Usage, error)
         }
+        TakeError::Damaged(ref damaged) => self::damaged(damaged),
         TakeError::Gone { .. } => CommandError::from_source(Exit::Busy, error).code("E-BUSY"),
         TakeError::Read(error) => error.into(),
         TakeError::NotBound { .. } => CommandError::from_source(Exit::HostCannot, error)
@@ -97,6 +100,19 @@ pub(super) fn taken(address: pci::Address, state: &State) -> CommandError {
         .hint("reboot; until then leave this card alone")
         .hint(ENDED_AFTER_ALL),
     }
+}
+
+/// The error of a card whose lease cannot be used.
+pub(super) fn damaged(damaged: &Damaged) -> CommandError {
+    let error = CommandError::new(Exit::HostCannot, damaged.to_string()).code("E-LEASE-DAMAGED");
+    let error = match damaged.card {
+        Some(card) => error.hint(format!("`kireji show {card}` shows which driver it has now")),
+        None => error,
+    };
+    let path = damaged.path.display();
+    error.hint(format!(
+        "once the card is as it should be, or after all if there is none: `sudo rm '{path}'`"
+    ))
 }
 
 /// Says what a helper does.

@@ -19,7 +19,7 @@ mod writer;
 pub use binding::{Binding, VFIO_PCI};
 pub use health::{Unwell, unwell};
 pub use keeper::{Keeper, Recovery, TakeError};
-pub use lease::{Held, Lease, LeaseError, Purpose, State};
+pub use lease::{Damaged, Held, Lease, LeaseError, Purpose, State};
 pub use node::{HandOverError, Recipient, nodes};
 pub use restore::{RestoreError, Restored};
 pub use turn::{Turn, Work};
