@@ -29,6 +29,10 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
         held.lease.holds(address) || (!args.address.has_function && held.lease.card == address)
     };
     let Some(held) = leases.iter().find(named) else {
+        let damaged = keeper.damaged().map_err(outcome::lease_error)?;
+        if let Some(damaged) = damaged.iter().find(|one| one.is_about(&[address])) {
+            return Err(outcome::damaged(damaged));
+        }
         return Err(not_held(context, address)?);
     };
     refuse::users(context, held)?;

@@ -11,6 +11,7 @@ pub mod internal;
 pub mod lab;
 pub mod list;
 mod outcome;
+mod pending;
 pub mod recover;
 mod refuse;
 mod rom;

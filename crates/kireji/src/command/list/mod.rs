@@ -13,6 +13,8 @@ use serde::Serialize;
 use crate::table::Table;
 use crate::{CommandError, Context, Exit};
 
+use super::pending;
+
 /// Arguments of `list`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -55,6 +57,7 @@ pub(super) struct Row<'a> {
 /// # Errors
 /// Sysfs cannot be read, or the output not written.
 pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
+    pending::tell(context)?;
     let host = Host::read(context.host)?;
     let names = Names::read(context.host, &host);
     let short = host.functions().all(|function| function.address.domain() == 0);

@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::{CommandError, Context, Exit};
 
 use super::target::Target;
-use super::{list, rom};
+use super::{list, pending, rom};
 use capabilities::Capabilities;
 
 /// Arguments of `show`.
@@ -60,6 +60,7 @@ struct Details<'a> {
 /// # Errors
 /// There is no such function, sysfs cannot be read, or the output not written.
 pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
+    pending::tell(context)?;
     let host = Host::read(context.host)?;
     let target = Target::find(&host, args.address, args.function)?;
     let functions: Vec<_> =
