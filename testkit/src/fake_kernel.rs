@@ -204,12 +204,14 @@ impl FakeKernel {
     /// (drivers/pci/pci-driver.c, pci_device_remove).
     fn power(&self, address: &str, asleep: bool) {
         let device = self.tree.device(address);
-        let asleep = asleep || self.stuck.contains(address) && self.is_in_d3(address);
-        let (status, state) = if asleep { ("suspended", "D3hot") } else { ("active", "D0") };
+        // What is stuck counts as awake all the same: the kernel reads back the power state alone.
+        let in_d3 = asleep || self.stuck.contains(address) && self.is_in_d3(address);
+        let status = if asleep { "suspended" } else { "active" };
+        let state = if in_d3 { "D3hot" } else { "D0" };
         self.tree.write(&format!("{device}/power/runtime_status"), format!("{status}\n"));
         self.tree.write(&format!("{device}/power_state"), format!("{state}\n"));
         let Some((offset, mut config)) = self.pmcsr(address) else { return };
-        config[offset] = config[offset] & !3 | if asleep { 3 } else { 0 };
+        config[offset] = config[offset] & !3 | if in_d3 { 3 } else { 0 };
         self.tree.write(&format!("{device}/config"), config);
     }
 

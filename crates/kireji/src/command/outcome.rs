@@ -105,14 +105,13 @@ pub(super) fn taken(address: pci::Address, state: &State) -> CommandError {
 /// The error of a card whose lease cannot be used.
 pub(super) fn damaged(damaged: &Damaged) -> CommandError {
     let error = CommandError::new(Exit::HostCannot, damaged.to_string()).code("E-LEASE-DAMAGED");
-    let error = match damaged.card {
-        Some(card) => error.hint(format!("`kireji show {card}` shows which driver it has now")),
-        None => error,
-    };
-    let path = damaged.path.display();
-    error.hint(format!(
-        "once the card is as it should be, or after all if there is none: `sudo rm '{path}'`"
-    ))
+    let remove = format!("`sudo rm '{}'`", damaged.path.display());
+    match damaged.card {
+        Some(card) => error
+            .hint(format!("`kireji show {card}` shows which driver it has now"))
+            .hint(format!("once it is as it should be, {remove}; a reboot does all of that")),
+        None => error.hint(format!("it names no card: {remove}")),
+    }
 }
 
 /// Says what a helper does.
