@@ -6,6 +6,7 @@
 //! the test of this crate.
 
 mod answers;
+mod bfs_volumes;
 mod disks;
 mod firmware_tables;
 mod host_files;
@@ -17,6 +18,7 @@ mod streams;
 use std::path::{Path, PathBuf};
 
 pub use answers::vfio_answer;
+pub use bfs_volumes::bfs_volume;
 pub use disks::{disk, haiku_image};
 pub use firmware_tables::{dmar, ivrs};
 pub use host_files::{journal, modules, pci_ids, snapshot};
@@ -34,6 +36,7 @@ pub type Target = fn(&[u8]);
 /// Every target with its name, which is that of its program and of the directory of its seeds.
 pub const TARGETS: &[(&str, Target)] = &[
     ("address", address),
+    ("bfs_volume", bfs_volume),
     ("capabilities", capabilities),
     ("channel", channel),
     ("config_space", config_space),

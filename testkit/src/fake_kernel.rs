@@ -1,7 +1,7 @@
 //! A kernel over a [`Tree`]: what writes to sysfs do to who drives a function.
 //!
 //! Each of its behaviours has a test in the lab that runs the same scenario on a real kernel
-//! (`crates/kireji/tests/lab_take.rs`), so that it cannot drift into fiction.
+//! (`crates/kireji/tests/lab.rs`), so that it cannot drift into fiction.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};

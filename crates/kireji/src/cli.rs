@@ -54,6 +54,10 @@ pub enum Command {
     Log(command::runs::LogArgs),
     /// Capture what kireji reads of this host in one file, without what identifies its owner
     Snapshot(command::snapshot::Args),
+    /// Look into a Haiku image, and change it without booting it
+    Image(command::image::Args),
+    /// Check a Haiku driver, and put it into an image
+    Driver(command::driver::Args),
     /// Explain a code
     Explain(command::explain::Args),
     /// Work in a virtual machine with an IOMMU and cards

@@ -90,6 +90,7 @@ fn intel_takes_and_returns() {
             &format!("disk-data {NVME}"),
             &format!("rom {NIC} {EDU}"),
             &format!("probe-is-silent {NIC}"),
+            &format!("is-interrupted {NIC}"),
             &format!("user-is-named {EDU}"),
         ],
     );
@@ -126,6 +127,11 @@ fn a_default_route_outside_of_the_main_table_is_not_overlooked() {
 #[test]
 fn a_write_that_outlives_kireji_is_waited_for() {
     scenarios("intel", &[&format!("late-write {NIC} {EDU}")]);
+}
+
+#[test]
+fn a_write_that_hangs_is_given_up_and_what_ended_after_all_recovered() {
+    scenarios("intel", &[&format!("hung-and-ended {NIC}")]);
 }
 
 #[test]

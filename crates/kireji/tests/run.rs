@@ -197,6 +197,43 @@ fn a_card_that_was_taken_stays_so_and_belongs_to_its_user() {
 }
 
 #[test]
+fn the_functions_of_a_users_card_stay_together() {
+    let (port, both) = ("0000:00:1c.0", ["0000:01:00.0", "0000:01:00.1"]);
+    let mut tree = Tree::new();
+    tree.add(Function::port(port, Port::Root, 1).slot().driver("pcieport").group(1));
+    for address in both {
+        let function = Function::new(address, 0x8086, 0x10d3).class(0x02_0000);
+        let speed = ("max_link_speed", "2.5 GT/s PCIe\n");
+        tree.add(function.below(port).group(2).attribute(speed.0, speed.1));
+    }
+    // With this below the port, it matters whether that leads to a slot.
+    tree.add(Function::new("0000:01:01.0", 0x8086, 0x10d3).below(port).group(3));
+    let kernel = FakeKernel::new(tree);
+    let uid = rustix::process::geteuid().as_raw();
+    kernel.tree.write("/etc/passwd", format!("me:x:{uid}:100::/home/me:/bin/sh\n"));
+    let taken = kireji(&kernel, &["take", "01:00", "--function", "--for", "me"]);
+    assert_eq!(taken.exit, Exit::Done, "{}", taken.err);
+    // Of the port, a user sees the first 64 bytes: not whether it leads to a slot.
+    let config = kernel.tree.locate(&format!("{}/config", kernel.tree.device(port)));
+    let bytes = std::fs::read(&config).expect("its configuration space");
+    std::fs::write(&config, &bytes[..64]).expect("a file");
+    let place = Place { dir: tempfile::tempdir().expect("a directory"), kernel };
+    image::write(&place.dir.path().join("good.image"), "hello\r\n", Then::PowerOff);
+    let image = place.path("good.image");
+    let words = ["run", &image, "--device", "01:00.1", "--accel", "tcg", "--dry-run"];
+    let planned = kireji_as(&place.kernel, &words, false);
+    assert_eq!(planned.exit, Exit::Done, "{}", planned.err);
+    let devices: Vec<_> =
+        planned.out.lines().filter(|line| line.starts_with("vfio-pci,")).collect();
+    let of = |line: &str, name: &str| {
+        line.split(',').find_map(|part| Some(part.strip_prefix(name)?.to_owned()))
+    };
+    assert_eq!(devices.len(), 2, "{}", planned.out);
+    assert_eq!(of(devices[0], "bus="), of(devices[1], "bus="), "{devices:?}");
+    assert_eq!(of(devices[1], "addr="), Some("00.1".into()), "{devices:?}");
+}
+
+#[test]
 fn there_is_no_run_yet() {
     let kernel = kernel();
     let runs = kireji(&kernel, &["runs"]);

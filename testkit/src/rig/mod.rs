@@ -46,6 +46,8 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("shared", lease::shared),
     ("user-is-named", lease::user_is_named),
     ("abandon", lease::abandon),
+    ("is-interrupted", lease::is_interrupted),
+    ("hung-and-ended", lease::hung_and_ended),
     ("late-write", lease::late_write),
     ("rom", rom::saved),
     ("runs-and-returns", run::runs_and_returns),

@@ -103,6 +103,36 @@ pub enum ImageError {
         /// What is wrong.
         what: &'static str,
     },
+    /// It is a qcow2 file, whose volumes are not where they seem to be.
+    #[error("{} is a qcow2 file, whose volume lies in pieces", path.display())]
+    Qcow2 {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It has no partition of the number that was asked for.
+    #[error("{} has no partition {number}", path.display())]
+    NoSuchPartition {
+        /// The file.
+        path: PathBuf,
+        /// The number.
+        number: usize,
+    },
+    /// The partition that was asked for holds no BFS.
+    #[error("partition {number} of {} holds no BFS volume", path.display())]
+    NotBfs {
+        /// The file.
+        path: PathBuf,
+        /// The number.
+        number: usize,
+    },
+    /// Several partitions hold a BFS, and none was asked for.
+    #[error("{} holds a BFS volume in each of the partitions {numbers:?}", path.display())]
+    SeveralBfs {
+        /// The file.
+        path: PathBuf,
+        /// The numbers of the partitions.
+        numbers: Vec<usize>,
+    },
     /// It is nothing that we know.
     #[error("{} is no disk image: it has no partition table and no BFS", path.display())]
     Unrecognised {
@@ -138,6 +168,13 @@ impl ImageError {
                 "a download page may have been saved in place of the image: fetch it again"
             }
             Self::Damaged { .. } => "fetch it again, or make it again",
+            Self::Qcow2 { .. } => {
+                "convert it: qemu-img convert -O raw IMAGE.qcow2 IMAGE.image; and back afterwards"
+            }
+            Self::NoSuchPartition { .. } | Self::NotBfs { .. } => {
+                "`kireji image info` lists the partitions"
+            }
+            Self::SeveralBfs { .. } => "say which: IMAGE:NUMBER",
             Self::Unrecognised { .. } => {
                 "give Haiku's anyboot .iso, a raw or qcow2 image of a disk with Haiku on it"
             }

@@ -9,6 +9,7 @@ mod error;
 mod gpt;
 mod iso;
 mod mbr;
+mod partitions;
 mod qcow2;
 mod source;
 mod vmdk;
@@ -26,6 +27,7 @@ use std::path::Path;
 use serde::Serialize;
 
 pub use error::{ImageError, Packed};
+pub use partitions::{Partition, PartitionKind, find_volume, partitions};
 use source::{Source, Window};
 
 /// Bytes of a sector, the unit of both partition tables.

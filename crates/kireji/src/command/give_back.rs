@@ -3,6 +3,7 @@
 use pci::{Host, Named};
 use vfio::take::{Keeper, TakeError};
 
+use crate::signals::Signals;
 use crate::{CommandError, Context, Exit};
 
 use super::{outcome, recover, refuse};
@@ -31,6 +32,8 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
         return Err(not_held(context, address)?);
     };
     refuse::users(context, held)?;
+    // What is begun is brought to its end, which is near.
+    let _signals = Signals::catch()?;
     let restored = keeper.give_back(held, &[]).map_err(|error| match error {
         TakeError::Step { .. } => outcome::take_error(error)
             .hint("the lease stays: `kireji return` tries again, `kireji status` shows it"),

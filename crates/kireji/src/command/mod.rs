@@ -2,9 +2,11 @@
 
 pub mod bind;
 pub mod doctor;
+pub mod driver;
 pub mod explain;
 pub mod generate;
 pub mod give_back;
+pub mod image;
 pub mod internal;
 pub mod lab;
 pub mod list;
@@ -42,6 +44,8 @@ pub fn run(cli: Cli, context: &mut Context<'_>) -> Result<Code, CommandError> {
         Command::Run(args) => run::run(&args, context)?,
         Command::Runs(args) => runs::run(&args, context)?,
         Command::Log(args) => runs::log(&args, context)?,
+        Command::Driver(args) => driver::run(&args, context)?,
+        Command::Image(args) => image::run(&args, context)?,
         Command::Recover(args) => recover::run(&args, context)?,
         // A rig passes the code of the inner command on.
         Command::Lab(args) => return lab::run(&args, context),

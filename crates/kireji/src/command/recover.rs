@@ -2,6 +2,7 @@
 
 use vfio::take::{Keeper, Recovery};
 
+use crate::signals::Signals;
 use crate::{CommandError, Context, Exit};
 
 use super::outcome;
@@ -16,6 +17,8 @@ pub struct Args {}
 /// A card could not be restored; those that could are.
 pub fn run(_: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
     super::need_root(context)?;
+    // What is begun is brought to its end, which is near.
+    let _signals = Signals::catch()?;
     let keeper = Keeper::new(context.host, context.writer);
     let recovered = keeper.recover().map_err(outcome::lease_error)?;
     if recovered.is_empty() {

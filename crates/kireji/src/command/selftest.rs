@@ -6,6 +6,7 @@ use vfio::selftest::{self, BarMapping, Options, Outcome, Report, Subject};
 use vfio::take::{Keeper, Purpose};
 use vfio::{Error, Interface, Interrupt};
 
+use crate::signals::Signals;
 use crate::{CommandError, Context, Exit};
 
 use super::refuse::{self, Allowed};
@@ -42,8 +43,7 @@ struct Document {
 /// It is not on vfio-pci, cannot be opened, or could not be taken or returned.
 pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
     if !args.take {
-        let host = Host::read(context.host)?;
-        let functions = Target::find(&host, args.address, args.allowed.function)?.functions;
+        let functions = held_or_named(args, context)?;
         return test(args, &functions, context);
     }
     super::need_root(context)?;
@@ -52,6 +52,8 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
     let functions = refuse::check(context, &host, &[args.address], &args.allowed)?;
     take::load_vfio(context)?;
     let keeper = Keeper::new(context.host, context.writer);
+    // From here on a signal must not end the process before the card is back.
+    let signals = Signals::catch()?;
     let held = keeper.take(&functions, Purpose::Run).map_err(outcome::take_error)?;
     let tested = test(args, &functions, context);
     let restored = keeper.give_back(&held, &[]).map_err(outcome::take_error)?;
@@ -59,8 +61,25 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
         writeln!(context.err, "{}", outcome::restored_in_words(one))?;
     }
     match outcome::restored_exit(&restored) {
+        Exit::Done if signals.came() => tested.and(Ok(Exit::Interrupted)),
         Exit::Done => tested,
         fault => tested.and(Ok(fault)),
+    }
+}
+
+/// The functions to test: those of a card that was taken are known to any user, though what makes
+/// up a card is not.
+fn held_or_named(args: &Args, context: &Context<'_>) -> Result<Vec<Address>, CommandError> {
+    let leases = Keeper::new(context.host, context.writer).leases();
+    let leases = leases.map_err(outcome::lease_error)?;
+    let address = args.address.address;
+    match leases.iter().find(|held| held.lease.holds(address)) {
+        Some(_) if args.allowed.function => Ok(vec![address]),
+        Some(held) => Ok(held.lease.before.iter().map(|(address, _)| *address).collect()),
+        None => {
+            let host = Host::read(context.host)?;
+            Ok(Target::find(&host, args.address, args.allowed.function)?.functions)
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use host::{Program, Sysroot};
 use pci::{Host, Named};
 use vfio::take::{Binding, Keeper, Purpose, Recipient, VFIO_PCI};
 
+use crate::signals::Signals;
 use crate::{CommandError, Context, Exit, user};
 
 use super::refuse::{self, Allowed};
@@ -53,8 +54,16 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
     }
     load_vfio(context)?;
     let keeper = Keeper::new(context.host, context.writer);
+    let signals = Signals::catch()?;
     let held =
         keeper.take_for(&functions, Purpose::Hold, user.as_ref()).map_err(outcome::take_error)?;
+    if signals.came() {
+        let restored = keeper.give_back(&held, &[]).map_err(outcome::take_error)?;
+        for one in &restored {
+            writeln!(context.err, "interrupted: {}", outcome::restored_in_words(one))?;
+        }
+        return Ok(Exit::Interrupted);
+    }
     for (address, before) in &held.lease.before {
         let driver = before.driver.as_deref().unwrap_or("no driver");
         match before.is_vfio() {

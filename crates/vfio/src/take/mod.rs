@@ -23,4 +23,4 @@ pub use lease::{Held, Lease, LeaseError, Purpose, State};
 pub use node::{HandOverError, Recipient, nodes};
 pub use restore::{RestoreError, Restored};
 pub use turn::{Turn, Work};
-pub use writer::{DirectWriter, HelperWriter, Order, SysfsWriter, WriteFailure, run_helper};
+pub use writer::{BEGUN, DirectWriter, HelperWriter, Order, SysfsWriter, WriteFailure, run_helper};

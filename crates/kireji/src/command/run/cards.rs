@@ -59,8 +59,9 @@ pub(super) fn select(args: &Args, context: &mut Context<'_>) -> Result<Cards, Co
     }
     let mut cards: BTreeMap<Address, Vec<Address>> = BTreeMap::new();
     for address in &all {
-        let card = host.card(*address);
-        let name = card.known().map_or(*address, |card| card.address());
+        // A user may not read what makes up a card, but those of a device number always go together.
+        let device = || address.with_function(0).unwrap_or(*address);
+        let name = host.card(*address).known().map_or_else(device, |card| card.address());
         cards.entry(name).or_default().push(*address);
     }
     let cards = cards
