@@ -5,6 +5,7 @@ pub mod acpi;
 pub mod corpus;
 pub mod fake_kernel;
 pub mod image;
+pub mod lspci;
 pub mod rig;
 pub mod rom_bytes;
 pub mod tree;

@@ -2,7 +2,10 @@
 
 mod common;
 
-use common::{kireji, kireji_at};
+use std::path::{Path, PathBuf};
+
+use common::{kireji, kireji_at, kireji_with};
+use host::Sysroot;
 use kireji::Exit;
 use testkit::fake_kernel::FakeKernel;
 use testkit::tree::{Bar, Function, Port, Tree};
@@ -226,5 +229,33 @@ fn what_sleeps_is_not_woken() {
                 || path.ends_with("rom")
         });
         assert_eq!(woke.as_deref(), None, "{args:?}: {}", ended.err);
+    }
+}
+
+/// Status and words of one finding, with this QEMU.
+fn finding(qemu: &Path, code: &str) -> Option<(String, String)> {
+    let kernel = FakeKernel::new(Tree::new());
+    let host = Sysroot::host().expect("the running host");
+    let ended = kireji_with(&host, &kernel, &["doctor", "--json"], true, Some(qemu.to_owned()));
+    let document: serde_json::Value = serde_json::from_str(&ended.out).expect("JSON");
+    let findings = document["findings"].as_array().expect("findings");
+    let found = findings.iter().find(|finding| finding["code"] == code)?;
+    let text = |key: &str| found[key].as_str().unwrap_or_default().to_owned();
+    Some((text("status"), text("says")))
+}
+
+#[test]
+fn qemu_is_asked_what_it_can_do() {
+    let none = finding(Path::new("/nonexistent/qemu"), "E-QEMU").expect("a finding");
+    assert_eq!(none.0, "fail");
+    assert_eq!(finding(Path::new("/nonexistent/qemu"), "E-QEMU-DEVICES"), None);
+    // It runs, and says nothing.
+    let mute = finding(Path::new("/bin/true"), "E-QEMU").expect("a finding");
+    assert_eq!(mute.0, "unmeasured", "{}", mute.1);
+    let qemu = std::env::var_os("KIREJI_QEMU").map(PathBuf::from);
+    let qemu = qemu.unwrap_or_else(|| "/usr/bin/qemu-system-x86_64".into());
+    for code in ["E-QEMU", "E-QEMU-DEVICES"] {
+        let there = finding(&qemu, code).expect("a finding");
+        assert_eq!(there.0, "pass", "{code}: {}", there.1);
     }
 }

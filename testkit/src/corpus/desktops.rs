@@ -81,7 +81,7 @@ pub(super) fn intel_parameter_off() -> Tree {
     let mut tree = intel();
     unused(&tree);
     tree.kernel("6.12.1-amd64", "root=/dev/sda1 intel_iommu=off", CONFIG);
-    tree.add(display("0000:01:00.0").driver("radeon").attribute("power_state", "unknown\n"));
+    tree.add(display("0000:01:00.0").driver("radeon").attribute("power_state", "error\n"));
     tree
 }
 

@@ -1,6 +1,6 @@
 //! Runs commands on a fake kernel.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use host::{Sysroot, SystemClock, SystemRunner};
@@ -32,6 +32,17 @@ pub fn kireji_as(kernel: &FakeKernel, args: &[&str], is_root: bool) -> Ended {
 
 /// Runs a command on another host than the kernel's own, such as a captured one.
 pub fn kireji_at(host: &Sysroot, kernel: &FakeKernel, args: &[&str], is_root: bool) -> Ended {
+    kireji_with(host, kernel, args, is_root, None)
+}
+
+/// Runs a command on a host, with this QEMU if one is given.
+pub fn kireji_with(
+    host: &Sysroot,
+    kernel: &FakeKernel,
+    args: &[&str],
+    is_root: bool,
+    qemu: Option<PathBuf>,
+) -> Ended {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let home = kernel.tree.locate("/home/user");
     let vars = Vars {
@@ -40,6 +51,7 @@ pub fn kireji_at(host: &Sysroot, kernel: &FakeKernel, args: &[&str], is_root: bo
         args: args.iter().map(Into::into).collect(),
         state: home.join(".local/state/kireji"),
         cache: home.join(".cache/kireji"),
+        qemu,
         ..Vars::default()
     };
     let mut context = Context {

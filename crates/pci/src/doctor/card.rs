@@ -117,8 +117,10 @@ fn power(function: &Function, facts: &FunctionFacts) -> Finding {
         let why = format!("there is no {path}/power_state: the kernel is older than 5.11");
         return Finding::unmeasured(code, Subject::Card, why).of(address).advisory();
     };
-    let is_well = state.starts_with('D') && runtime != "error";
-    let finding = if is_well {
+    let finding = if state == "error" || runtime == "error" {
+        Finding::fail(code, Subject::Card, format!("{address} is in the power state {state}"))
+            .remedy("switch the machine off and on again: a warm reboot may not do")
+    } else if state.starts_with('D') {
         let sleeps = match state.as_str() {
             "D0" => String::new(),
             _ if power.may_lose_power == Some(true) => ", and may lose its power".to_owned(),
@@ -126,8 +128,9 @@ fn power(function: &Function, facts: &FunctionFacts) -> Finding {
         };
         Finding::pass(code, Subject::Card, format!("{address} is in {state}{sleeps}"))
     } else {
-        Finding::fail(code, Subject::Card, format!("{address} is in the power state {state}"))
-            .remedy("switch the machine off and on again: a warm reboot may not do")
+        // So it is before a driver first had the function (drivers/pci/pci.c, pci_power_names).
+        let why = format!("the kernel does not know the power state of {address}");
+        Finding::unmeasured(code, Subject::Card, why)
     };
     finding
         .seen(format!("{path}/power_state"), state)
