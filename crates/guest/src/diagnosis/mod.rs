@@ -41,6 +41,8 @@ pub enum Kind {
     Card,
     /// A file is missing or is not what it should be.
     File,
+    /// A disk of the host is full.
+    Space,
     /// This QEMU has not got what is needed.
     Qemu,
     /// The command line contradicts itself; with arguments of the user's own, theirs.

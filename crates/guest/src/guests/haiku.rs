@@ -14,7 +14,7 @@ use crate::overlay::{self, Source, check_free};
 use crate::qemu::DiskFormat;
 
 /// The throw-away overlay, in the run's directory.
-const OVERLAY: &str = "overlay.qcow2";
+pub(super) const OVERLAY: &str = "overlay.qcow2";
 
 /// How long Haiku may take to shut down: it gives applications 5 s to quit and its own 3 s
 /// (src/servers/registrar/ShutdownProcess.cpp of Haiku), and a translated processor is slow.
@@ -102,6 +102,17 @@ impl Guest for Haiku {
             boots: self.image.boots(),
             bus: self.bus,
         })
+    }
+
+    fn check(&self) -> Result<(), PrepareError> {
+        match &self.storage {
+            Storage::ThrowAway => {}
+            Storage::Lasting { name, directory } => {
+                overlay::check(directory, name, &self.source())?;
+            }
+            Storage::InPlace => check_free(&self.path)?,
+        }
+        Ok(())
     }
 
     fn prepare(&self, run: &Path) -> Result<Vec<PathBuf>, PrepareError> {

@@ -12,8 +12,11 @@ use clap::Subcommand;
 
 use crate::command::run::launcher;
 use crate::signals::Signals;
+use crate::streams::Narration;
 use crate::table::Table;
 use crate::{Code, CommandError, Context, Exit};
+
+use super::YEAR;
 
 /// Arguments of `lab`.
 #[derive(Debug, clap::Args)]
@@ -71,7 +74,7 @@ struct RunArgs {
     #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
     env: Vec<(String, String)>,
     /// How long the command may take once the rig is up
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=YEAR))]
     time_limit: Option<u64>,
     /// Keep the kernel's console in this file
     #[arg(long, value_name = "FILE")]
@@ -182,9 +185,15 @@ fn run_in(args: &RunArgs, context: &mut Context<'_>) -> Result<Code, CommandErro
     };
     // Not the context's streams: they take colours away where there is no terminal, and what the
     // command writes is to arrive byte by byte.
-    let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
-    let ended = ::lab::run::run(context.host, context.runner, request, &mut out, &mut err)
-        .map_err(|error| failed(error, context))?;
+    let (mut out, mut err) = (std::io::stdout(), Narration::new(std::io::stderr()));
+    let ended = ::lab::run::run(context.host, context.runner, request, &mut out, &mut err);
+    let ended = match ended {
+        // Nobody reads what the command writes, which ends a command outside of a rig too.
+        Err(LabError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+            return Ok(Exit::Done.into());
+        }
+        other => other.map_err(|error| failed(error, context))?,
+    };
     if args.times {
         let times = ended.times;
         let parts = [

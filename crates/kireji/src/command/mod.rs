@@ -26,6 +26,9 @@ mod target;
 use crate::cli::{Cli, Command};
 use crate::{Code, CommandError, Context, Exit};
 
+/// The longest time limit that can be set, in seconds.
+const YEAR: u64 = 365 * 24 * 60 * 60;
+
 /// Runs a command.
 ///
 /// # Errors

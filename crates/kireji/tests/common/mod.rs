@@ -32,7 +32,24 @@ pub fn kireji_as(kernel: &FakeKernel, args: &[&str], is_root: bool) -> Ended {
 
 /// Runs a command on another host than the kernel's own, such as a captured one.
 pub fn kireji_at(host: &Sysroot, kernel: &FakeKernel, args: &[&str], is_root: bool) -> Ended {
-    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let (mut out, mut err) =
+        (anstream::StripStream::new(Vec::new()), anstream::StripStream::new(Vec::new()));
+    let exit = kireji_to(host, kernel, args, is_root, &mut out, &mut err);
+    let text = |stream: anstream::StripStream<Vec<u8>>| {
+        String::from_utf8(stream.into_inner()).expect("text")
+    };
+    Ended { exit, out: text(out), err: text(err) }
+}
+
+/// The same, with what it writes going elsewhere.
+pub fn kireji_to(
+    host: &Sysroot,
+    kernel: &FakeKernel,
+    args: &[&str],
+    is_root: bool,
+    out: &mut dyn std::io::Write,
+    err: &mut dyn std::io::Write,
+) -> Code {
     let home = kernel.tree.locate("/home/user");
     let vars = Vars {
         is_root,
@@ -49,12 +66,10 @@ pub fn kireji_at(host: &Sysroot, kernel: &FakeKernel, args: &[&str], is_root: bo
         writer: kernel,
         clock: &SystemClock,
         vars,
-        out: &mut anstream::StripStream::new(&mut out),
-        err: &mut anstream::StripStream::new(&mut err),
+        out,
+        err,
         width: None,
     };
     let cli = Cli::try_parse_from([&["kireji"], args].concat()).expect("a valid command line");
-    let exit = kireji::run(cli, &mut context);
-    let text = |bytes| String::from_utf8(bytes).expect("text");
-    Ended { exit, out: text(out), err: text(err) }
+    kireji::run(cli, &mut context)
 }
