@@ -165,7 +165,7 @@ mod tests {
     fn the_disk_is_the_overlay_or_the_image_itself() {
         let lasting = || Storage::Lasting { name: "work".into(), directory: "/state".into() };
         let vmdk = Container::Vmdk { header: 65536 };
-        let qcow2 = Container::Qcow2 { version: 3, has_backing: false };
+        let qcow2 = Container::Qcow2 { version: 3 };
         for (container, storage, expected) in [
             (vmdk, Storage::ThrowAway, ("/run/overlay.qcow2", DiskFormat::Qcow2, 0)),
             (vmdk, lasting(), ("/state/work.qcow2", DiskFormat::Qcow2, 0)),
