@@ -10,6 +10,7 @@ pub mod command;
 mod context;
 mod error;
 mod exit;
+mod help;
 mod shown;
 mod signals;
 mod streams;
