@@ -289,6 +289,9 @@ fn a_card_that_was_taken_stays_so_and_belongs_to_its_user() {
     let roots = kireji(&place.kernel, &words);
     assert_eq!(roots.exit, Exit::Done, "{}", roots.err);
     assert!(roots.out.contains("vfio-pci,host=0000:00:03.0"), "{}", roots.out);
+    let status = kireji(&place.kernel, &["status", "--json"]);
+    let status: serde_json::Value = serde_json::from_str(&status.out).expect("JSON");
+    assert_eq!(status["leases"][0]["state"], "held");
     place.kernel.kill(None);
     let reset = kireji(
         &place.kernel,

@@ -18,7 +18,6 @@ use crate::{CommandError, Context, Exit};
 
 use super::cards::Cards;
 use super::checks::denied;
-use super::qemu::io_exit;
 use super::{Args, Bus, GuestKind};
 
 /// Finds out what the image is, if the user may read it whom QEMU will belong to.
@@ -126,7 +125,7 @@ pub(super) fn files(guest: &dyn Guest, run: &RunDirectory) -> Result<(), Command
 pub(super) fn error(error: PrepareError) -> CommandError {
     match error {
         PrepareError::Overlay(error) => overlay_error(error),
-        PrepareError::Write(error) => CommandError::from_source(io_exit(&error.source), error),
+        PrepareError::Write(error) => CommandError::from_source(Exit::of_io(&error.source), error),
     }
 }
 

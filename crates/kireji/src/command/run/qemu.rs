@@ -1,7 +1,5 @@
 //! The QEMU of a run, asked as whoever it will run as.
 
-use std::io;
-
 use guest::launch::AsUser;
 use guest::machine::PlanError;
 use guest::qemu::{self, Cache, Capabilities, Family, Part, QemuError};
@@ -70,13 +68,4 @@ pub(super) fn plan_error(error: PlanError, context: &Context<'_>) -> CommandErro
     };
     let error = CommandError::from_source(request::exit(&error), error);
     hint.into_iter().fold(error, CommandError::hint)
-}
-
-/// The error of an operation on a file of the run's.
-pub(super) fn io_exit(error: &io::Error) -> Exit {
-    match error.kind() {
-        io::ErrorKind::StorageFull => Exit::NoSpace,
-        io::ErrorKind::PermissionDenied => Exit::Permission,
-        _ => Exit::HostCannot,
-    }
 }

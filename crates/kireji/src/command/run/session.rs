@@ -19,7 +19,6 @@ use crate::shown::{Filter, plain};
 use crate::signals::Signals;
 use crate::{CommandError, Context, Exit};
 
-use super::qemu::io_exit;
 use super::record::{Ended, Record, Told};
 use super::{Args, limit, report, verdict, window};
 
@@ -44,7 +43,7 @@ pub(crate) fn launcher(context: &Context<'_>) -> Launcher {
 
 pub(crate) fn run_error(error: RunError) -> CommandError {
     let exit = match &error {
-        RunError::Io { source, .. } => io_exit(source),
+        RunError::Io { source, .. } => Exit::of_io(source),
         RunError::Unknown { .. } => Exit::HostCannot,
     };
     CommandError::from_source(exit, error)
@@ -161,7 +160,7 @@ impl Session<'_> {
 
 fn make(file: &NewFile) -> Result<(), CommandError> {
     let failed = |path: &Path, source: std::io::Error| {
-        let exit = io_exit(&source);
+        let exit = Exit::of_io(&source);
         let path = path.to_owned();
         CommandError::from_source(exit, host::atomic::WriteError { path, source })
     };
