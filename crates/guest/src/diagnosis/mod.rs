@@ -172,6 +172,9 @@ mod tests {
         assert_eq!(kinds, [Kind::Degraded, Kind::Busy]);
         assert!(reason(log).unwrap().line.ends_with("group 14 is not viable"));
         assert_eq!(reason("something else\n"), None);
+        let full =
+            "qemu: -blockdev node-name=d: Could not open '/run/d': No space left on device\n";
+        assert_eq!(reason(full).unwrap().kind, Kind::Space);
     }
 
     proptest::proptest! {

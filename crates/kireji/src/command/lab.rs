@@ -236,6 +236,10 @@ fn shell_in(args: &RigArgs, context: &mut Context<'_>) -> Result<Exit, CommandEr
     Ok(Exit::Done)
 }
 
+/// What helps where a lab lacks a part.
+const PROVISION: &str =
+    "`cargo xtask provision`, in kireji's own source tree, makes a lab with a kernel and a QEMU";
+
 fn failed(error: LabError, context: &Context<'_>) -> CommandError {
     let exit = match &error {
         LabError::Rig(_) | LabError::NoCommand => Exit::Usage,
@@ -266,11 +270,11 @@ fn failed(error: LabError, context: &Context<'_>) -> CommandError {
             let provision = "or, in kireji's own source tree, `cargo xtask provision`".to_owned();
             remedy.into_iter().chain([provision]).collect()
         }
-        LabError::Tools(_) | LabError::Kernel(_) => vec![
-            "`cargo xtask provision`, in kireji's own source tree, makes a lab with a kernel and a \
-             QEMU"
-            .to_owned(),
-        ],
+        LabError::Tools(_) => vec![PROVISION.to_owned()],
+        LabError::Kernel(error) => {
+            let own = error.hint().or_else(|| Some("name a kernel with `--kernel`".to_owned()));
+            own.into_iter().chain([format!("or {PROVISION}")]).collect()
+        }
         LabError::NoDevice { .. } => {
             vec!["a newer QEMU has it; `--lab-dir` can name another one".to_owned()]
         }
