@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use host::{ArchiveError, Sysroot};
 
-use crate::command;
-use crate::{CommandError, Exit};
+use crate::{CommandError, Exit, command, help};
 
 /// Give a PCI card from Linux to a guest, and take it back
 ///
@@ -31,22 +30,27 @@ pub enum Command {
     /// Say whether this host can give a card away, and if not, why
     Doctor(command::doctor::Args),
     /// List every PCI function, who has it and what it belongs to
+    #[command(after_long_help = help::LIST)]
     List(command::list::Args),
     /// Show one card or function
+    #[command(after_long_help = help::SHOW)]
     Show(command::show::Args),
     /// Take a card from its driver and give it to vfio-pci
-    #[command(visible_alias = "detach")]
+    #[command(visible_alias = "detach", after_long_help = help::TAKE)]
     Take(command::take::Args),
     /// Give a card back to its former driver
-    #[command(visible_alias = "reattach")]
+    #[command(visible_alias = "reattach", after_long_help = help::RETURN)]
     Return(command::give_back::Args),
     /// Show which cards are held, and by whom
     Status(command::status::Args),
     /// Restore the cards of processes that died
+    #[command(after_long_help = help::RECOVER)]
     Recover(command::recover::Args),
     /// Prove that a card can be driven through VFIO, without a guest
+    #[command(after_long_help = help::SELFTEST)]
     Selftest(command::selftest::Args),
     /// Run a guest with the card
+    #[command(after_long_help = help::RUN)]
     Run(command::run::Args),
     /// List the runs
     Runs(command::runs::Args),

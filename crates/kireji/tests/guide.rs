@@ -93,3 +93,60 @@ fn every_code_has_its_page() {
     assert_eq!(std::fs::read_to_string(&summary).unwrap(), wanted);
     assert_eq!(pages("codes/").len(), codes.len(), "a page is of no code");
 }
+
+#[test]
+fn the_page_on_json_has_every_event_of_a_run() {
+    let page = std::fs::read_to_string(docs().join("json.md")).unwrap();
+    for event in
+        ["run", "taken", "stage", "forward", "qemu", "sign", "stopping", "returned", "verdict"]
+    {
+        let start = format!("| `{event}` |");
+        assert!(
+            page.lines().any(|line| line.starts_with(&start)),
+            "docs/src/json.md lacks {event}"
+        );
+    }
+}
+
+fn program(args: &[&str]) -> String {
+    let ended = std::process::Command::new(env!("CARGO_BIN_EXE_kireji"))
+        .args(args)
+        .output()
+        .expect("kireji runs");
+    assert_eq!(ended.status.code(), Some(0), "{args:?}");
+    String::from_utf8(ended.stdout).expect("text")
+}
+
+#[test]
+fn the_help_of_the_main_commands_has_examples_and_exit_codes() {
+    for command in ["list", "show", "take", "return", "recover", "selftest", "run"] {
+        let help = program(&[command, "--help"]);
+        for part in ["Example", &format!("kireji {command}"), "Exit codes: 0 "] {
+            assert!(help.contains(part), "{command} --help lacks {part}");
+        }
+        // The short form stays short.
+        assert!(!program(&[command, "-h"]).contains("Exit codes"), "{command} -h");
+    }
+}
+
+#[test]
+fn there_is_a_manual_page_for_every_command_and_for_no_help() {
+    let dir = tempfile::tempdir().unwrap();
+    program(&["man", dir.path().to_str().unwrap()]);
+    let mut pages: Vec<_> = std::fs::read_dir(dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    pages.sort_unstable();
+    for page in
+        ["kireji.1", "kireji-run.1", "kireji-lab.1", "kireji-lab-run.1", "kireji-lab-shell.1"]
+    {
+        assert!(pages.iter().any(|found| found == page), "{page} is not among {pages:?}");
+    }
+    assert!(
+        !pages.iter().any(|page| page.contains("help") || page.contains("internal")),
+        "{pages:?}"
+    );
+    let page = std::fs::read_to_string(dir.path().join("kireji-lab-run.1")).unwrap();
+    assert!(page.contains("kireji lab run"), "{page}");
+}

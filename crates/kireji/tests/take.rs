@@ -48,7 +48,7 @@ fn a_card_goes_and_comes_back() {
     assert_eq!(again.exit, Exit::Busy);
     insta::assert_snapshot!(again.err, @r"
     error: 0000:01:00.0 is taken already [E-BUSY]
-      hint: `kireji status` shows since when
+      hint: `kireji status` shows how it is held
     ");
     let back = kireji(&kernel, &["return", "01:00"]);
     assert_eq!(back.exit, Exit::Done);

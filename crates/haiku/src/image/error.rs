@@ -89,6 +89,13 @@ pub enum ImageError {
         /// The file.
         path: PathBuf,
     },
+    /// It is a qcow2 file whose disk is partly in another file, which it names: any file of the
+    /// host, if it came from somebody else.
+    #[error("the image {} names another file that holds a part of its disk", path.display())]
+    Parted {
+        /// The file.
+        path: PathBuf,
+    },
     /// It is text.
     #[error("{} holds text, not an image", path.display())]
     Text {
@@ -163,6 +170,9 @@ impl ImageError {
             }
             Self::UnsupportedVmdk { .. } => {
                 "convert it: qemu-img convert -O qcow2 IMAGE.vmdk IMAGE.qcow2"
+            }
+            Self::Parted { .. } => {
+                "make one file of it, if you trust it: qemu-img convert -O qcow2 IMAGE WHOLE.qcow2"
             }
             Self::Text { .. } => {
                 "a download page may have been saved in place of the image: fetch it again"

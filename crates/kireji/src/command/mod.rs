@@ -27,6 +27,9 @@ mod target;
 use crate::cli::{Cli, Command};
 use crate::{Code, CommandError, Context, Exit};
 
+/// The longest time limit that can be set, in seconds.
+const YEAR: u64 = 365 * 24 * 60 * 60;
+
 /// Runs a command.
 ///
 /// # Errors
@@ -74,16 +77,18 @@ fn print_json(context: &mut Context<'_>, value: impl serde::Serialize) -> Result
 
 /// Refuses a command that writes to the host, unless this process may.
 fn need_root(context: &Context<'_>) -> Result<(), CommandError> {
+    need_root_for("changing who drives a card", context)
+}
+
+/// Refuses something else that writes to the host, likewise.
+fn need_root_for(what: &str, context: &Context<'_>) -> Result<(), CommandError> {
     if !context.writable {
         return Err(CommandError::new(Exit::Usage, "a captured host is only looked at")
             .hint("leave out `--sysroot` to change the running one"));
     }
     if !context.vars.is_root {
-        return Err(CommandError::new(
-            Exit::Permission,
-            "changing who drives a card needs root's rights",
-        )
-        .hint(format!("run `{}`", context.vars.sudo_line())));
+        return Err(CommandError::new(Exit::Permission, format!("{what} needs root's rights"))
+            .hint(format!("run `{}`", context.vars.sudo_line())));
     }
     Ok(())
 }

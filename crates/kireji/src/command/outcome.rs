@@ -15,21 +15,13 @@ pub(super) fn lease_error(error: LeaseError) -> CommandError {
     let exit = match &error {
         LeaseError::Locked => Exit::Busy,
         LeaseError::Io { source, .. } | LeaseError::Journal(JournalError::Io { source, .. }) => {
-            io_exit(source)
+            Exit::of_io(source)
         }
         LeaseError::Journal(_) => Exit::HostCannot,
         LeaseError::Read(error) if error.is_denied() => Exit::Permission,
         LeaseError::Read(_) => Exit::HostCannot,
     };
     CommandError::from_source(exit, error)
-}
-
-fn io_exit(error: &std::io::Error) -> Exit {
-    match error.kind() {
-        std::io::ErrorKind::PermissionDenied => Exit::Permission,
-        std::io::ErrorKind::StorageFull => Exit::NoSpace,
-        _ => Exit::HostCannot,
-    }
 }
 
 /// An error of taking, returning or recovering.
@@ -68,7 +60,7 @@ pub(super) fn take_error(error: TakeError) -> CommandError {
 fn refused_exit(failure: &WriteFailure) -> Exit {
     match failure {
         WriteFailure::Refused { source, .. } | WriteFailure::Helper { source, .. } => {
-            io_exit(source)
+            Exit::of_io(source)
         }
         WriteFailure::Hung { .. } => Exit::HostCannot,
     }
@@ -79,7 +71,7 @@ pub(super) fn taken(address: pci::Address, state: &State) -> CommandError {
     match state {
         State::Busy { pid } => busy(format!("{address} is held by process {pid}")),
         State::Held | State::Unwell { .. } => {
-            busy(format!("{address} is taken already")).hint("`kireji status` shows since when")
+            busy(format!("{address} is taken already")).hint("`kireji status` shows how it is held")
         }
         State::Abandoned => busy(format!("{address} was left behind by a process that died"))
             .hint("`kireji recover` restores it"),

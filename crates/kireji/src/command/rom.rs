@@ -22,7 +22,7 @@ pub(super) fn save(
     function: &Function,
     file: &Path,
 ) -> Result<(), CommandError> {
-    super::need_root(context)?;
+    super::need_root_for("reading an option ROM", context)?;
     let address = function.address;
     let regions = Region::read_all(context.host, address)?;
     let Some(region) = regions.iter().find(|region| region.kind == RegionKind::Rom) else {
@@ -59,7 +59,7 @@ pub(super) fn save(
     // What follows the last image is padding.
     let whole = &bytes[..rom.length().min(bytes.len())];
     host::atomic::write(file, whole, 0o644)
-        .map_err(|error| CommandError::from_source(Exit::HostCannot, error))?;
+        .map_err(|error| CommandError::from_source(Exit::of_io(&error.source), error))?;
     let kinds: Vec<_> = rom.images.iter().map(|image| image.kind.to_string()).collect();
     writeln!(
         context.err,

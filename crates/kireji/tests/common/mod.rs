@@ -43,7 +43,24 @@ pub fn kireji_with(
     is_root: bool,
     qemu: Option<PathBuf>,
 ) -> Ended {
-    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let (mut out, mut err) =
+        (anstream::StripStream::new(Vec::new()), anstream::StripStream::new(Vec::new()));
+    let exit = kireji_to(host, kernel, args, is_root, qemu, [&mut out, &mut err]);
+    let text = |stream: anstream::StripStream<Vec<u8>>| {
+        String::from_utf8(stream.into_inner()).expect("text")
+    };
+    Ended { exit, out: text(out), err: text(err) }
+}
+
+/// The same, with what it writes going elsewhere: its output and its narration.
+pub fn kireji_to(
+    host: &Sysroot,
+    kernel: &FakeKernel,
+    args: &[&str],
+    is_root: bool,
+    qemu: Option<PathBuf>,
+    [out, err]: [&mut dyn std::io::Write; 2],
+) -> Code {
     let home = kernel.tree.locate("/home/user");
     let vars = Vars {
         is_root,
@@ -61,12 +78,10 @@ pub fn kireji_with(
         writer: kernel,
         clock: &SystemClock,
         vars,
-        out: &mut anstream::StripStream::new(&mut out),
-        err: &mut anstream::StripStream::new(&mut err),
+        out,
+        err,
         width: None,
     };
     let cli = Cli::try_parse_from([&["kireji"], args].concat()).expect("a valid command line");
-    let exit = kireji::run(cli, &mut context);
-    let text = |bytes| String::from_utf8(bytes).expect("text");
-    Ended { exit, out: text(out), err: text(err) }
+    kireji::run(cli, &mut context)
 }

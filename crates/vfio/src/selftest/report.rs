@@ -61,6 +61,7 @@ impl Report {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
     /// What was checked.
+    #[serde(flatten)]
     pub what: Subject,
     /// How it came out.
     pub outcome: Outcome,
@@ -68,7 +69,7 @@ pub struct Check {
 
 /// What is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(tag = "what", content = "which", rename_all = "kebab-case")]
 pub enum Subject {
     /// The group is viable and the function opens.
     Open,

@@ -75,6 +75,11 @@ fn a_report_is_plain_data() {
     assert_eq!(json["address"], "0000:01:00.0");
     assert_eq!(json["interface"]["interface"], "group");
     assert_eq!(json["checks"][0], serde_json::json!({"what": "open", "outcome": "pass"}));
+    // One type for all: what has a number or a name has it under a key of its own.
+    let checks = json["checks"].as_array().unwrap();
+    assert!(checks.iter().all(|check| check["what"].is_string()), "{checks:?}");
+    let bar = serde_json::to_value(Subject::Bar(2)).unwrap();
+    assert_eq!(bar, serde_json::json!({"what": "bar", "which": 2}));
     assert_eq!(json["config"]["ids"], "8086:10d3");
     assert_eq!(json["bars"][1]["mapping"]["not"], "I/O ports cannot be mapped");
     assert_eq!(json["interrupts"][1]["kind"], "msix");

@@ -86,7 +86,7 @@ pub(super) enum Step {
 
 /// How a lease stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(tag = "state", rename_all = "kebab-case")]
 pub enum State {
     /// A living process is taking or returning the card, or running with it.
     Busy {

@@ -38,7 +38,11 @@ fn ask(context: &Context<'_>, findings: &mut [Finding]) -> Vec<Finding> {
             ];
         }
     };
-    let cache = Cache { directory: context.vars.cache.join("qemu"), writable: context.writable };
+    let cache = Cache {
+        directory: context.vars.cache.join("qemu"),
+        writable: context.writable,
+        owner: context.vars.user.clone(),
+    };
     let shown = executable.display().to_string();
     let capabilities = match cache.capabilities(context.runner, &executable) {
         Ok(capabilities) => capabilities,
