@@ -10,7 +10,7 @@ mod common;
 use std::collections::BTreeSet;
 
 use bfs::{Access, Class, Error, Kind, NodeId, Options, Storage, Volume, check};
-use common::{SIZES, make, pattern};
+use common::{make, pattern};
 
 /// Memory that fails the test when it is written.
 struct Untouched<'a>(&'a [u8]);
@@ -199,7 +199,7 @@ fn every_field_of_every_structure_is_survived() {
 
 #[test]
 fn every_word_of_the_super_block_is_survived() {
-    for block_size in SIZES {
+    for block_size in [1024, 8192] {
         let (bytes, _) = sample(block_size);
         for offset in (512..660).step_by(4) {
             for value in VALUES.into_iter().chain([2, 13, 16, 17, 4096, 0x4953_4642]) {
