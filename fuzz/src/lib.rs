@@ -9,6 +9,7 @@ mod answers;
 mod bfs_volumes;
 mod disks;
 mod firmware_tables;
+mod haiku_files;
 mod host_files;
 mod machines;
 mod pci_bytes;
@@ -21,6 +22,7 @@ pub use answers::vfio_answer;
 pub use bfs_volumes::bfs_volume;
 pub use disks::{disk, haiku_image};
 pub use firmware_tables::{dmar, ivrs};
+pub use haiku_files::{haiku_driver, haiku_package};
 pub use host_files::{journal, modules, pci_ids, snapshot};
 pub use machines::{capabilities, diagnosis, rig};
 pub use pci_bytes::{address, config_space, option_rom};
@@ -43,7 +45,9 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("diagnosis", diagnosis),
     ("disk", disk),
     ("dmar", dmar),
+    ("haiku_driver", haiku_driver),
     ("haiku_image", haiku_image),
+    ("haiku_package", haiku_package),
     ("ivrs", ivrs),
     ("journal", journal),
     ("modules", modules),

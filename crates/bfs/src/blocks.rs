@@ -109,7 +109,7 @@ impl<S: Storage> Blocks<S> {
             self.changed.remove(&block);
             self.fresh.remove(&block);
         }
-        if length as usize > self.young.len() + self.old.len() {
+        if length > (self.young.len() + self.old.len()) as u64 {
             self.young.retain(|block, _| !range.contains(block));
             self.old.retain(|block, _| !range.contains(block));
         } else {
@@ -202,11 +202,12 @@ mod tests {
 
     #[test]
     fn the_cache_is_bounded_and_forgets_nothing_changed() {
-        let disk: Vec<u8> = (0..100 * 1024_usize).map(|at| (at / 1024) as u8).collect();
+        let disk: Vec<u8> =
+            (0..100 * 1024_usize).map(|at| u8::try_from(at / 1024).unwrap()).collect();
         let mut blocks = Blocks::new(disk, 10, 16 * 1024);
         blocks.modify(7).unwrap()[0] = 200;
         for block in 0..100 {
-            assert_eq!(blocks.get(block).unwrap()[1], block as u8);
+            assert_eq!(blocks.get(block).unwrap()[1], u8::try_from(block).unwrap());
             assert!(blocks.young.len() + blocks.old.len() <= 16);
         }
         assert_eq!(blocks.get(7).unwrap()[0], 200);

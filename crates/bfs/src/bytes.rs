@@ -32,3 +32,8 @@ pub(crate) fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
 pub(crate) fn to_usize(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
+
+/// A number that was compared with the size of a node or block, which 16 bits hold, before.
+pub(crate) fn to_u16(number: usize) -> u16 {
+    u16::try_from(number).unwrap_or(u16::MAX)
+}

@@ -107,7 +107,7 @@ impl Inode {
         let mut this = Self { block, raw: vec![0; super_block.block_size()].into_boxed_slice() };
         put(&mut this.raw, MAGIC, &MAGIC_VALUE.to_le_bytes());
         super_block.run(block).put(&mut this.raw, INODE_NUM);
-        put(&mut this.raw, INODE_SIZE, &(super_block.block_size() as u32).to_le_bytes());
+        put(&mut this.raw, INODE_SIZE, &(1_u32 << super_block.block_shift).to_le_bytes());
         put(&mut this.raw, MODE, &mode.to_le_bytes());
         this.set_flags(IN_USE);
         this.set_parent(super_block, parent);

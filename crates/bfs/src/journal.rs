@@ -177,7 +177,7 @@ fn entries(
     let mut images: Vec<Vec<u8>> = Vec::new();
     for part in changes.chunks(ARRAY_HOLDS) {
         let mut array = vec![0; super_block.block_size()];
-        put(&mut array, 0, &(part.len() as i32).to_le_bytes());
+        put(&mut array, 0, &(part.len() as u64).to_le_bytes()[..4]);
         put(&mut array, 4, &ARRAY_SAYS.to_le_bytes());
         for (index, (block, _)) in part.iter().enumerate() {
             super_block.run(*block).put(&mut array, 8 + index * Run::SIZE);

@@ -33,11 +33,6 @@
 //! # }
 //! ```
 
-#![expect(
-    clippy::cast_possible_truncation,
-    reason = "numbers are compared with the sizes of blocks and nodes, which fit, before"
-)]
-
 mod attribute;
 mod blocks;
 mod bytes;

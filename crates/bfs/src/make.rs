@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::inode::mode;
 use crate::small_data::STRING_TYPE;
 use crate::storage::Storage;
-use crate::super_block::{OFFSET, SuperBlock};
+use crate::super_block::{SIZE, SuperBlock};
 use crate::tree::{KeyType, Tree};
 use crate::volume::{Options, Volume};
 
@@ -93,7 +93,7 @@ impl<S: Storage> Volume<S> {
             Ok(())
         })?;
         // A partition may have been something else: the boot code of that must not run.
-        self.blocks.write_bytes(0, &[0; OFFSET as usize])
+        self.blocks.write_bytes(0, &[0; SIZE])
     }
 
     /// Makes the root or the directory of the indices, which are their own parents.

@@ -1,6 +1,6 @@
 //! The small attributes of an inode, which follow its fixed part in the block.
 
-use crate::bytes::{put, u16_at, u32_at};
+use crate::bytes::{put, to_u16, u16_at, u32_at};
 use crate::error::{Result, damaged};
 use crate::inode::{Inode, SMALL_DATA};
 
@@ -64,8 +64,8 @@ pub(crate) fn write(inode: &mut Inode, items: &[Item]) {
     let mut at = SMALL_DATA;
     for item in items {
         put(raw, at, &item.kind.to_le_bytes());
-        put(raw, at + 4, &(item.name.len() as u16).to_le_bytes());
-        put(raw, at + 6, &(item.data.len() as u16).to_le_bytes());
+        put(raw, at + 4, &to_u16(item.name.len()).to_le_bytes());
+        put(raw, at + 6, &to_u16(item.data.len()).to_le_bytes());
         put(raw, at + 8, &item.name);
         put(raw, at + 8 + item.name.len() + 3, &item.data);
         at += item.size();

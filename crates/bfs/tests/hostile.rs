@@ -10,7 +10,7 @@ mod common;
 use std::collections::BTreeSet;
 
 use bfs::{Access, Class, Error, Kind, NodeId, Options, Storage, Volume, check};
-use common::{SIZES, make, pattern};
+use common::{make, pattern};
 
 /// Memory that fails the test when it is written.
 struct Untouched<'a>(&'a [u8]);
@@ -172,13 +172,14 @@ const VALUES: [u32; 6] = [0, 1, 0xffff_ffff, 0x7fff_ffff, 0x0000_ffff, 0xfffe_00
 
 #[test]
 fn every_field_of_every_structure_is_survived() {
-    for block_size in [1024, 8192] {
+    // The larger volume is the slower one: of its words, some.
+    for (block_size, step) in [(1024, 4), (8192, 20)] {
         let (bytes, places) = sample(block_size);
         assert!(check(&mut bytes.clone()).unwrap().is_clean());
         for (name, block, _) in places {
             let start = usize::try_from(block * u64::from(block_size)).unwrap();
             // Every word of the fixed parts, and a few of what follows.
-            for offset in (0..260).step_by(4).chain((260..1024).step_by(68)) {
+            for offset in (0..260).step_by(step).chain((260..1024).step_by(68)) {
                 for value in VALUES.into_iter().skip(offset / 4 % 2).step_by(2) {
                     let mut bytes = bytes.clone();
                     let at = start + offset;
@@ -199,9 +200,9 @@ fn every_field_of_every_structure_is_survived() {
 
 #[test]
 fn every_word_of_the_super_block_is_survived() {
-    for block_size in SIZES {
+    for (block_size, step) in [(1024, 4), (8192, 20)] {
         let (bytes, _) = sample(block_size);
-        for offset in (512..660).step_by(4) {
+        for offset in (512..660).step_by(step) {
             for value in VALUES.into_iter().chain([2, 13, 16, 17, 4096, 0x4953_4642]) {
                 let mut bytes = bytes.clone();
                 bytes[offset..offset + 4].copy_from_slice(&value.to_le_bytes());

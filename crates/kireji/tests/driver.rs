@@ -89,3 +89,71 @@ fn a_driver_goes_in_and_comes_out_without_a_trace() {
     assert_eq!(output.status.code(), Some(1));
     done(path, &["image", "check", "disk"]);
 }
+
+/// A number of 7 bits a byte, as packages have it.
+fn leb(number: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut left = number;
+    loop {
+        let low = u8::try_from(left & 0x7f).unwrap();
+        left >>= 7;
+        bytes.push(if left > 0 { low | 0x80 } else { low });
+        if left == 0 {
+            return bytes;
+        }
+    }
+}
+
+/// A package with one file, neither compressed nor more than a reader of it needs.
+fn package(name: &str, content: &[u8]) -> Vec<u8> {
+    let tag = |id: usize, kind: usize, children: usize, encoding: usize| {
+        leb((encoding << 11) + (children << 10) + (kind << 7) + id + 1)
+    };
+    let mut contents = vec![0];
+    contents.extend(tag(0, 3, 1, 0));
+    contents.extend([name.as_bytes(), b"\0"].concat());
+    contents.extend(tag(13, 4, 0, 1));
+    contents.extend([leb(content.len()), leb(0)].concat());
+    contents.extend([0, 0]);
+    let about = [0, 0];
+    let heap = [content, &contents, &about].concat();
+    let mut header = b"hpkg\0\x50\0\x02".to_vec();
+    let wide = |number: usize| (number as u64).to_be_bytes();
+    let narrow = |number: usize| u32::try_from(number).unwrap().to_be_bytes();
+    header.extend(wide(80 + heap.len()));
+    header.extend([0, 1, 0, 0]);
+    header.extend(narrow(65536));
+    header.extend([wide(heap.len()), wide(heap.len())].concat());
+    header.extend([narrow(about.len()), narrow(1), narrow(0), narrow(0)].concat());
+    header.extend([wide(contents.len()), wide(1), wide(0)].concat());
+    [header, heap].concat()
+}
+
+#[test]
+fn symbols_are_looked_up_in_the_kernel_of_an_image() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    std::fs::copy(sample("legacy.so"), path.join("legacy.so")).unwrap();
+    let kernel = std::fs::read(sample("kernel.so")).unwrap();
+    std::fs::write(path.join("haiku-1.hpkg"), package("kernel_x86_64", &kernel)).unwrap();
+    // One that lacks what the driver wants.
+    let other = std::fs::read(sample("module.so")).unwrap();
+    std::fs::write(path.join("haiku-2.hpkg"), package("kernel_x86_64", &other)).unwrap();
+    for (disk, file) in [("one", "haiku-1.hpkg"), ("two", "haiku-2.hpkg")] {
+        done(path, &["image", "mkfs", disk, "--size", "12M"]);
+        done(path, &["image", "mkdir", "-p", disk, "system/packages"]);
+        done(path, &["image", "put", disk, file, "system/packages"]);
+    }
+    let text = done(path, &["driver", "check", "legacy.so", "--image", "one"]);
+    assert_eq!(text, "legacy.so is a legacy driver, which haiku-1.hpkg loads\n");
+    let both = ["driver", "check", "legacy.so", "--image", "one", "--image", "two"];
+    let output = kireji(path, &both);
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("haiku-2.hpkg does not load"), "{text}");
+    assert!(text.contains("the kernel has no `strcmp`"), "{text}");
+    let output = kireji(path, &["driver", "install", "legacy.so", "--image", "two"]);
+    assert_eq!(output.status.code(), Some(i32::from(Exit::DriverNotLoaded as u8)));
+    done(path, &["driver", "install", "legacy.so", "--image", "one"]);
+    assert!(done(path, &["image", "info", "one"]).contains("haiku-1.hpkg"));
+}

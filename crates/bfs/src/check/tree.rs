@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
-use crate::bytes::{i64_at, to_usize, u16_at, u32_at};
+use crate::bytes::{i32_at, i64_at, to_usize, u16_at, u32_at};
 use crate::error::Result;
 use crate::storage::Storage;
 
@@ -37,11 +37,11 @@ impl Keys {
             raw
         };
         let signed = |key: &[u8]| match self.0 {
-            1 => i64::from(u64::from_le_bytes(wide(key)) as u32 as i32),
+            1 => i64::from(i32_at(&wide(key), 0)),
             _ => i64::from_le_bytes(wide(key)),
         };
         let real = |key: &[u8]| match self.0 {
-            5 => f64::from(f32::from_bits(u64::from_le_bytes(wide(key)) as u32)),
+            5 => f64::from(f32::from_bits(u32_at(&wide(key), 0))),
             _ => f64::from_le_bytes(wide(key)),
         };
         match self.0 {
@@ -317,7 +317,7 @@ impl<S: Storage> Check<'_, S> {
         }
         let mut total = 0;
         if kind == 3 {
-            let slot = value as u64 as usize & 0x3ff;
+            let slot = to_usize(value as u64 & 0x3ff);
             if slot >= FRAGMENT_SLOTS {
                 self.wrong(walk, offset, "duplicate link", format!("fragment {slot}"));
                 return Ok(());

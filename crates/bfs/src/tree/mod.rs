@@ -304,7 +304,7 @@ impl Tree {
         let (block, at) = self.place(volume, 0)?;
         let header = &mut volume.blocks.modify(block)?[at..at + NODE];
         put(header, 0, &MAGIC.to_le_bytes());
-        put(header, 4, &(NODE as u32).to_le_bytes());
+        put(header, 4, &NODE_SIZE.to_le_bytes()[..4]);
         put(header, MAX_LEVELS, &self.levels.to_le_bytes());
         put(header, DATA_TYPE, &self.kind.number().to_le_bytes());
         put(header, ROOT, &self.root.to_le_bytes());

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use crate::bytes::{i64_at, put, u16_at};
+use crate::bytes::{i64_at, put, to_u16, u16_at};
 
 use super::KeyType;
 
@@ -86,8 +86,8 @@ impl Node {
         put(bytes, LEFT, &self.left.to_le_bytes());
         put(bytes, RIGHT, &self.right.to_le_bytes());
         put(bytes, OVERFLOW, &self.overflow.to_le_bytes());
-        put(bytes, KEY_COUNT, &(self.ends.len() as u16).to_le_bytes());
-        put(bytes, KEY_LENGTH, &(self.keys.len() as u16).to_le_bytes());
+        put(bytes, KEY_COUNT, &to_u16(self.ends.len()).to_le_bytes());
+        put(bytes, KEY_LENGTH, &to_u16(self.keys.len()).to_le_bytes());
         put(bytes, KEYS, &self.keys);
         let mut at = (KEYS + self.keys.len()).next_multiple_of(8);
         for end in &self.ends {
@@ -145,18 +145,18 @@ impl Node {
     pub(crate) fn insert(&mut self, index: usize, key: &[u8], value: i64) {
         let start = self.start(index);
         self.keys.splice(start..start, key.iter().copied());
-        let length = key.len() as u16;
+        let length = to_u16(key.len());
         for end in &mut self.ends[index..] {
             *end += length;
         }
-        self.ends.insert(index, start as u16 + length);
+        self.ends.insert(index, to_u16(start) + length);
         self.values.insert(index, value);
     }
 
     pub(crate) fn remove(&mut self, index: usize) {
         let (start, end) = (self.start(index), self.ends[index]);
         self.keys.drain(start..usize::from(end));
-        let length = end - start as u16;
+        let length = end - to_u16(start);
         self.ends.remove(index);
         for end in &mut self.ends[index..] {
             *end -= length;

@@ -1,0 +1,32 @@
+//! Drivers and packages for Haiku.
+
+use haiku::driver::{Kernel, check, place};
+use haiku::hpkg::{EntryKind, Package};
+
+/// Whether Haiku would load the input, and where it would go.
+pub fn haiku_driver(data: &[u8]) {
+    let kernel = Kernel::parse(data).ok();
+    let Ok(report) = check(data, kernel.as_ref(), Some("drivers/misc/sample")) else { return };
+    assert!(report.modules.len() <= 64);
+    if let Ok(steps) = place(&report, "sample", None, true) {
+        let text = format!("{steps:?}");
+        assert!(!text.contains("/../home"), "{text}");
+    }
+}
+
+/// Everything in a package, as far as it can be read. Paths must not lead out of it.
+pub fn haiku_package(data: &[u8]) {
+    let Ok(mut package) = Package::open(data) else { return };
+    let _ = package.info();
+    let entries = package.entries().unwrap_or_default();
+    let mut buffer = vec![0; 4096];
+    for entry in entries.iter().take(100) {
+        assert!(
+            !entry.path.split(|byte| *byte == b'/').any(|part| part == b".." || part.is_empty())
+        );
+        if let EntryKind::File(content) = &entry.kind {
+            let _ = package.read(content, 0, &mut buffer);
+            let _ = package.read(content, content.size() / 2, &mut buffer);
+        }
+    }
+}
