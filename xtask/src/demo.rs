@@ -16,7 +16,7 @@ const SCRIPT: &str = include_str!("demo.sh");
 const NEXT: &str = "
 With a card of your own:
 
-  kireji list                                    # which cards there are
+  kireji doctor                                  # whether this machine can give one away, and which
   sudo kireji selftest 29:00 --take              # whether one can be given away, in a second
   sudo kireji run haiku.iso --device 29:00       # Haiku with the card
 ";

@@ -314,7 +314,7 @@ mod tests {
                     program.args.iter().map(|word| word.to_string_lossy()).collect();
                 let launch = Launch::from_argument(&words[2]).unwrap();
                 assert_eq!(launch.user.unwrap().uid, 1000);
-                assert_eq!(launch.environment["HOME"].as_deref(), Some("/home/yui"));
+                assert_eq!(launch.environment["HOME"].as_deref(), Some("/home/tester"));
                 assert_eq!(words[3..], ["--", "/usr/bin/qemu", "-display", "help"]);
                 assert_eq!(program.stdin, b"question");
                 let status = std::os::unix::process::ExitStatusExt::from_raw(0);
@@ -326,7 +326,7 @@ mod tests {
             arguments: ["internal", "launch"].map(Into::into).to_vec(),
         };
         let user = User { uid: 1000, gid: 1000, groups: vec![] };
-        let environment = [("HOME".to_owned(), Some("/home/yui".to_owned()))].into();
+        let environment = [("HOME".to_owned(), Some("/home/tester".to_owned()))].into();
         let runner =
             AsUser { runner: &Echo, launcher: &launcher, user: &user, environment: &environment };
         let program = Program::new("/usr/bin/qemu").args(["-display", "help"]).stdin("question");

@@ -31,7 +31,7 @@ the only screen, the network by which you are logged in. `kireji explain CODE` s
 
 Examples:
   sudo kireji take 29:00
-  sudo kireji take 29:00 --for yui    and let the user yui run guests with it, without root
+  sudo kireji take 29:00 --for tester    and let the user tester run guests with it, without root
   sudo kireji take 29:00.1 --function --with-group
 
 Exit codes: 0 taken, 2 there is no such card, 10 refused, 11 the host cannot, 12 the card is in use, \

@@ -62,15 +62,18 @@ mod tests {
         let tree = testkit::tree::Tree::new();
         tree.write(
             "/etc/passwd",
-            "root:x:0:0::/root:/bin/sh\nyui:x:1000:1000:Y,,,:/home/yui:/bin/sh\n",
+            "root:x:0:0::/root:/bin/sh\ntester:x:1000:1000:T,,,:/home/tester:/bin/sh\n",
         );
-        tree.write("/etc/group", "kvm:x:104:yui\ninput:x:105:other,yui\nsudo:x:27:yuina\n");
+        tree.write(
+            "/etc/group",
+            "kvm:x:104:tester\ninput:x:105:other,tester\nsudo:x:27:testerna\n",
+        );
         let (user, home) = of_sudo(&tree.sysroot(), 1000, 1000);
         assert_eq!(user, User { uid: 1000, gid: 1000, groups: vec![104, 105] });
-        assert_eq!(home, Some("/home/yui".into()));
+        assert_eq!(home, Some("/home/tester".into()));
         let find = |user| find(&tree.sysroot(), &SystemRunner, user);
-        let yui = Recipient { name: Some("yui".into()), uid: 1000, gid: 1000 };
-        assert_eq!((find("yui"), find("1000")), (Some(yui.clone()), Some(yui)));
+        let tester = Recipient { name: Some("tester".into()), uid: 1000, gid: 1000 };
+        assert_eq!((find("tester"), find("1000")), (Some(tester.clone()), Some(tester)));
         for nobody in ["yu", "", "Y,,,", "no such user", "--help", "4294967295"] {
             assert_eq!(find(nobody), None, "{nobody}");
         }

@@ -279,7 +279,7 @@ fn a_run_that_fails_before_qemu_is_recorded_with_the_reason() {
 #[test]
 fn a_card_that_was_taken_stays_so_and_belongs_to_its_user() {
     let place = Place::new();
-    let lines = "yui:x:65533:100::/home/yui:/bin/sh\n";
+    let lines = "tester:x:65533:100::/home/tester:/bin/sh\n";
     place.kernel.tree.write("/etc/passwd", lines);
     place.kernel.tree.write("/dev/vfio/vfio", "");
     let image = place.path("good.image");
@@ -287,11 +287,11 @@ fn a_card_that_was_taken_stays_so_and_belongs_to_its_user() {
     // A user's dry run needs nothing; root's rights are asked for by a real one.
     let untaken = kireji_as(&place.kernel, &words[..6], false);
     assert_eq!(untaken.exit, Exit::Permission, "{}", untaken.err);
-    // This process may be root, but is not yui.
-    assert_eq!(kireji(&place.kernel, &["take", NIC, "--for", "yui"]).exit, Exit::Done);
+    // This process may be root, but is not tester.
+    assert_eq!(kireji(&place.kernel, &["take", NIC, "--for", "tester"]).exit, Exit::Done);
     let others = kireji_as(&place.kernel, &words, false);
     assert_eq!(others.exit, Exit::Permission, "{}", others.err);
-    assert!(others.err.contains("was taken for yui"), "{}", others.err);
+    assert!(others.err.contains("was taken for tester"), "{}", others.err);
     let roots = kireji(&place.kernel, &words);
     assert_eq!(roots.exit, Exit::Done, "{}", roots.err);
     assert!(roots.out.contains("vfio-pci,host=0000:00:03.0"), "{}", roots.out);

@@ -139,7 +139,9 @@ fn what_a_dead_process_left_is_recovered_by_the_next_that_writes() {
 #[test]
 fn a_card_is_prepared_for_a_user() {
     let kernel = kernel(true);
-    kernel.tree.write("/etc/passwd", "root:x:0:0::/root:\nyui:x:1000:100::/home/yui:/bin/sh\n");
+    kernel
+        .tree
+        .write("/etc/passwd", "root:x:0:0::/root:\ntester:x:1000:100::/home/tester:/bin/sh\n");
     kernel.kill(None);
     let unknown = kireji(&kernel, &["take", "01:00", "--for", "no such user"]);
     assert_eq!(unknown.exit, Exit::Usage);
@@ -148,23 +150,23 @@ fn a_card_is_prepared_for_a_user() {
       hint: `getent passwd` lists the users of this host
     ");
     assert_eq!(kernel.writes(), []);
-    let planned = kireji_as(&kernel, &["take", "01:00", "--for", "yui", "--dry-run"], false);
-    assert!(planned.out.ends_with("would be given to yui\n"), "{}", planned.out);
-    let taken = kireji(&kernel, &["take", "01:00", "--for", "yui"]);
+    let planned = kireji_as(&kernel, &["take", "01:00", "--for", "tester", "--dry-run"], false);
+    assert!(planned.out.ends_with("would be given to tester\n"), "{}", planned.out);
+    let taken = kireji(&kernel, &["take", "01:00", "--for", "tester"]);
     assert_eq!(taken.exit, Exit::Done, "{}", taken.err);
     insta::assert_snapshot!(taken.out, @r"
     0000:01:00.0 went from e1000e to vfio-pci
     0000:01:00.1 went from no driver to vfio-pci
-    /dev/vfio/2 belongs to yui until the card is returned
+    /dev/vfio/2 belongs to tester until the card is returned
     ");
     let status = kireji(&kernel, &["status"]);
     insta::assert_snapshot!(status.out, @r"
     CARD          FUNCTIONS                  FORMER DRIVER  STATE
-    0000:01:00.0  0000:01:00.0 0000:01:00.1  e1000e none    held for yui until `kireji return`
+    0000:01:00.0  0000:01:00.0 0000:01:00.1  e1000e none    held for tester until `kireji return`
     ");
     let json = kireji(&kernel, &["status", "--json"]);
     let json: serde_json::Value = serde_json::from_str(&json.out).expect("JSON");
-    let user = serde_json::json!({ "name": "yui", "uid": 1000, "gid": 100 });
+    let user = serde_json::json!({ "name": "tester", "uid": 1000, "gid": 100 });
     assert_eq!(json["leases"][0]["user"], user);
     let back = kireji(&kernel, &["return", "01:00"]);
     assert_eq!(back.exit, Exit::Done, "{}", back.err);

@@ -155,15 +155,15 @@ fn each_card_has_a_lease_of_its_own() {
     let host = kernel.tree.sysroot();
     let keeper = Keeper::new(&host, &kernel);
     let before = bindings(&kernel);
-    let yui = Recipient { name: None, uid: 65_533, gid: 100 };
-    let held = keeper.take_all(&cards(), Purpose::Hold, Some(&yui)).unwrap();
+    let tester = Recipient { name: None, uid: 65_533, gid: 100 };
+    let held = keeper.take_all(&cards(), Purpose::Hold, Some(&tester)).unwrap();
     assert_eq!(keeper.leases().unwrap(), held);
     let [first, second] = &held[..] else { panic!("{held:?}") };
     keeper.give_back(first, &[]).unwrap();
     assert_eq!(kernel.binding(NIC), before[0]);
     assert_eq!(kernel.binding(SOUND).0.as_deref(), Some("vfio-pci"));
     // Both are in one group: its node stays with its user until the last of them goes.
-    assert!(kernel.owners().iter().all(|(_, uid, _)| *uid == yui.uid), "{:?}", kernel.owners());
+    assert!(kernel.owners().iter().all(|(_, uid, _)| *uid == tester.uid), "{:?}", kernel.owners());
     keeper.give_back(second, &[]).unwrap();
     assert_eq!(bindings(&kernel), before);
     let first_owner = host.node("/dev").unwrap().uid;
@@ -279,8 +279,8 @@ fn a_take_that_fails_at_its_end_is_rolled_back() {
     let host = kernel.tree.sysroot();
     let keeper = Keeper::new(&host, &kernel);
     let before = bindings(&kernel);
-    let yui = Recipient { name: None, uid: 1000, gid: 100 };
-    let error = keeper.take_for(&card(), Purpose::Hold, Some(&yui)).unwrap_err();
+    let tester = Recipient { name: None, uid: 1000, gid: 100 };
+    let error = keeper.take_for(&card(), Purpose::Hold, Some(&tester)).unwrap_err();
     assert!(matches!(error, TakeError::Read(_)), "{error}");
     assert_eq!(bindings(&kernel), before);
     assert_eq!(keeper.leases().unwrap(), []);
@@ -453,9 +453,9 @@ fn kills(act: Act, prepare: Act, when: fn(usize) -> Kill) -> usize {
     unreachable!("the points come to an end")
 }
 
-fn take_for_yui(_: &FakeKernel, keeper: &Keeper<'_>) {
-    let yui = Recipient { name: Some("yui".into()), uid: 65_533, gid: 100 };
-    keeper.take_for(&card(), Purpose::Hold, Some(&yui)).unwrap();
+fn take_for_a_user(_: &FakeKernel, keeper: &Keeper<'_>) {
+    let tester = Recipient { name: Some("tester".into()), uid: 65_533, gid: 100 };
+    keeper.take_for(&card(), Purpose::Hold, Some(&tester)).unwrap();
 }
 
 fn give_back(_: &FakeKernel, keeper: &Keeper<'_>) {
@@ -468,7 +468,7 @@ fn a_take_killed_at_any_point_is_recovered() {
     // Override, unbind and probe of the one, override and probe of the other, each thrice. Four
     // points around the two journal lines of each, and of giving the node away and of the end; two
     // around the journal's beginning and two around the node's change of owner.
-    assert_eq!(survives_every_kill(take_for_yui, |_, _| {}), [5 * 3, 5 * 4 + 2 * 4 + 2 + 2]);
+    assert_eq!(survives_every_kill(take_for_a_user, |_, _| {}), [5 * 3, 5 * 4 + 2 * 4 + 2 + 2]);
 }
 
 #[test]
@@ -477,7 +477,7 @@ fn a_return_killed_at_any_point_is_recovered() {
     // points around the journal lines of each and of the beginning, two around the node's change
     // of owner, three around the end of lock and journal.
     let expected = [6 * 3, 6 * 4 + 4 + 2 + 3];
-    assert_eq!(survives_every_kill(give_back, take_for_yui), expected);
+    assert_eq!(survives_every_kill(give_back, take_for_a_user), expected);
 }
 
 #[test]
@@ -517,15 +517,15 @@ fn nodes_are_given_to_a_user_and_taken_back() {
     let kernel = kernel();
     let host = kernel.tree.sysroot();
     let keeper = Keeper::new(&host, &kernel);
-    let yui = Recipient { name: Some("yui".into()), uid: 1000, gid: 100 };
-    let held = keeper.take_for(&card(), Purpose::Hold, Some(&yui)).unwrap();
+    let tester = Recipient { name: Some("tester".into()), uid: 1000, gid: 100 };
+    let held = keeper.take_for(&card(), Purpose::Hold, Some(&tester)).unwrap();
     let given = ("/dev/vfio/2".to_owned(), 1000, 100);
     assert_eq!(kernel.owners(), std::slice::from_ref(&given));
     assert_eq!(keeper.leases().unwrap(), std::slice::from_ref(&held));
-    assert_eq!(held.lease.user, Some(yui.clone()));
+    assert_eq!(held.lease.user, Some(tester.clone()));
     // Given again, as to a run, it still goes back to its first owner.
-    let mori = Recipient { name: None, uid: 1001, gid: 100 };
-    keeper.hand_over(&held, &mori).unwrap();
+    let another = Recipient { name: None, uid: 1001, gid: 100 };
+    keeper.hand_over(&held, &another).unwrap();
     keeper.give_back(&held, &[]).unwrap();
     let node = host.node("/dev").unwrap();
     let (uid, gid) = (node.uid, node.gid);
@@ -542,8 +542,8 @@ fn a_node_that_cannot_be_given_away_undoes_the_take() {
     let before = bindings(&kernel);
     let denied = Denied(&kernel);
     let keeper = Keeper::new(&host, &denied);
-    let yui = Recipient { name: None, uid: 1000, gid: 100 };
-    let error = keeper.take_for(&card(), Purpose::Hold, Some(&yui)).unwrap_err();
+    let tester = Recipient { name: None, uid: 1000, gid: 100 };
+    let error = keeper.take_for(&card(), Purpose::Hold, Some(&tester)).unwrap_err();
     let TakeError::Step { source: RestoreError::HandOver(_), .. } = &error else {
         panic!("{error}")
     };

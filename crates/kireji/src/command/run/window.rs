@@ -119,8 +119,8 @@ mod tests {
     fn tree() -> (Tree, User) {
         let uid = rustix::process::geteuid().as_raw();
         let tree = Tree::new();
-        tree.write("/etc/passwd", format!("yui:x:{uid}:1000::/home/yui:/bin/sh\n"));
-        tree.directory("/home/yui");
+        tree.write("/etc/passwd", format!("tester:x:{uid}:1000::/home/tester:/bin/sh\n"));
+        tree.directory("/home/tester");
         tree.write("/proc/self/stat", "90 (kireji) S 80 1");
         tree.write("/proc/80/stat", "80 (sudo) S 70 1");
         tree.write("/proc/80/status", format!("Uid:\t{uid}\t{0}\t{0}\t{0}\n", uid + 1));
@@ -161,7 +161,7 @@ mod tests {
         let expected = |display: &str| {
             [
                 format!("DISPLAY={display}"),
-                "HOME=/home/yui".to_owned(),
+                "HOME=/home/tester".to_owned(),
                 format!("PULSE_SERVER=unix:{run}/pulse/native"),
                 "WAYLAND_DISPLAY=wayland-1".to_owned(),
                 format!("XAUTHORITY={run}/xauth"),
@@ -179,7 +179,7 @@ mod tests {
         let (tree, user) = tree();
         let run = format!("/run/user/{}", user.uid);
         tree.directory(&run);
-        let bare = ["HOME=/home/yui".to_owned(), format!("XDG_RUNTIME_DIR={run}")];
+        let bare = ["HOME=/home/tester".to_owned(), format!("XDG_RUNTIME_DIR={run}")];
         assert_eq!(found(&tree, &user, &[]), bare);
         // No socket, and none with a number.
         tree.write(&format!("{run}/wayland-0"), "");
@@ -199,16 +199,16 @@ mod tests {
         let run = format!("/run/user/{}", user.uid + 1);
         let _wayland = socket(&tree, &format!("{run}/wayland-0"));
         let _pulse = socket(&tree, "/run/pulse");
-        tree.write("/home/yui/xauth", "");
+        tree.write("/home/tester/xauth", "");
         let shell = format!(
-            "XDG_RUNTIME_DIR={run}\0XAUTHORITY=/home/yui/xauth\0PULSE_SERVER=unix:/run/pulse\0\
+            "XDG_RUNTIME_DIR={run}\0XAUTHORITY=/home/tester/xauth\0PULSE_SERVER=unix:/run/pulse\0\
              WAYLAND_DISPLAY=wayland-0\0DISPLAY=/tmp/display\0"
         );
         tree.write("/proc/70/environ", shell);
         // The same files, seen by somebody to whom they do not belong.
         let other = User { uid: user.uid + 1, ..user.clone() };
         tree.write("/proc/70/status", format!("Uid:\t{0}\t{0}\t{0}\t{0}\n", other.uid));
-        tree.write("/etc/passwd", format!("eve:x:{}:1::/home/yui:/bin/sh\n", other.uid));
+        tree.write("/etc/passwd", format!("liar:x:{}:1::/home/tester:/bin/sh\n", other.uid));
         assert_eq!(found(&tree, &other, &[]), [""; 0]);
         // Another user's process is not asked at all.
         assert_eq!(found(&tree, &user, &[]), [""; 0]);
