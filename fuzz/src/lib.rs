@@ -5,6 +5,7 @@
 //! on any toolchain, the same programs run the inputs that they are given, or the seeds; so does
 //! the test of this crate.
 
+mod boot_files;
 mod disks;
 mod host_files;
 mod machines;
@@ -14,6 +15,7 @@ mod streams;
 
 use std::path::{Path, PathBuf};
 
+pub use boot_files::{initramfs, uki};
 pub use disks::{disk, haiku_image};
 pub use host_files::{journal, modules, pci_ids};
 pub use machines::{capabilities, diagnosis, rig};
@@ -36,6 +38,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("diagnosis", diagnosis),
     ("disk", disk),
     ("haiku_image", haiku_image),
+    ("initramfs", initramfs),
     ("journal", journal),
     ("modules", modules),
     ("option_rom", option_rom),
@@ -43,6 +46,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("qmp", qmp),
     ("rig", rig),
     ("serial", serial),
+    ("uki", uki),
 ];
 
 /// Makes the program of a target.

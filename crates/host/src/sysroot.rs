@@ -1,6 +1,7 @@
 //! The files of a host, live or captured, read below one root.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
@@ -159,6 +160,20 @@ impl Sysroot {
             return Err(ReadError { path: path.to_owned(), source });
         }
         Ok(bytes)
+    }
+
+    /// Opens a regular file, to be read where it is.
+    ///
+    /// # Errors
+    /// The file is absent, may not be read, or is not a regular file.
+    pub fn open_file(&self, path: impl AsRef<Path>) -> Result<File, ReadError> {
+        let path = path.as_ref();
+        let fd = self.open_at(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
+        let stat = rustix::fs::fstat(&fd).map_err(|errno| error(path, errno))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(error(path, Errno::INVAL));
+        }
+        Ok(fd.into())
     }
 
     /// Reads `length` bytes at `offset` of a file or block device; fewer where it ends.

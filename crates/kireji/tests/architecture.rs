@@ -6,14 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// What each crate may use of the workspace.
-const ARROWS: [(&str, &[&str]); 7] = [
+const ARROWS: [(&str, &[&str]); 8] = [
     ("host", &[]),
     ("pci", &["host"]),
     ("haiku", &["host"]),
+    ("reserve", &["host", "pci"]),
     ("vfio", &["host", "pci"]),
     ("guest", &["haiku", "host", "pci", "vfio"]),
     ("lab", &["guest", "host", "pci"]),
-    ("kireji", &["guest", "haiku", "host", "lab", "pci", "vfio"]),
+    ("kireji", &["guest", "haiku", "host", "lab", "pci", "reserve", "vfio"]),
 ];
 
 fn root() -> PathBuf {
