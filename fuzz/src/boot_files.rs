@@ -3,9 +3,12 @@
 use std::io::Cursor;
 
 use host::Sysroot;
+use reserve::config::shell::Script;
+use reserve::config::{Change, entry, lines};
 use reserve::image::{Image, Limits, Uki};
 
 use crate::scratch::Scratch;
+use crate::text;
 
 /// An initramfs image.
 pub fn initramfs(data: &[u8]) {
@@ -33,4 +36,31 @@ pub fn uki(data: &[u8]) {
         }
     }
     drop(uki.initramfs(&host, |_| false));
+}
+
+/// A file of assignments that a shell sources.
+pub fn assignments(data: &[u8]) {
+    let source = text(data);
+    let script = Script::parse(&source);
+    drop(script.value("A"));
+    assert!(
+        script.change("A", &Change::default()).is_ok_and(|same| same == source)
+            || script.value("A").is_none()
+    );
+    let change = Change { add: vec!["new=1".into()], remove: vec!["old".into()] };
+    if let Ok(changed) = script.change("A", &change) {
+        let again = Script::parse(&changed).change("A", &change);
+        assert_eq!(again.as_deref(), Ok(&changed[..]));
+    }
+}
+
+/// A boot entry, which is a command line over lines and a command line as well.
+pub fn boot_entry(data: &[u8]) {
+    let source = text(data);
+    let change = Change { add: vec!["new=1".into()], remove: vec!["old".into()] };
+    assert_eq!(entry::apply(&source, &Change::default()), source);
+    assert_eq!(lines::apply(&source, &Change::default()), source);
+    assert_eq!(Change::default().apply(&source), source);
+    drop((entry::apply(&source, &change), lines::apply(&source, &change)));
+    drop(change.apply(&source));
 }

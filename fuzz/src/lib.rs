@@ -15,7 +15,7 @@ mod streams;
 
 use std::path::{Path, PathBuf};
 
-pub use boot_files::{initramfs, uki};
+pub use boot_files::{assignments, boot_entry, initramfs, uki};
 pub use disks::{disk, haiku_image};
 pub use host_files::{journal, modules, pci_ids};
 pub use machines::{capabilities, diagnosis, rig};
@@ -32,6 +32,8 @@ pub type Target = fn(&[u8]);
 /// Every target with its name, which is that of its program and of the directory of its seeds.
 pub const TARGETS: &[(&str, Target)] = &[
     ("address", address),
+    ("assignments", assignments),
+    ("boot_entry", boot_entry),
     ("capabilities", capabilities),
     ("channel", channel),
     ("config_space", config_space),
