@@ -34,6 +34,8 @@ pub struct Node {
     pub uid: u32,
     /// The number of the group that owns it.
     pub gid: u32,
+    /// Its permission bits (inode(7)).
+    pub mode: u32,
 }
 
 /// What a path is.
@@ -235,7 +237,7 @@ impl Sysroot {
             FileType::Socket => NodeKind::Socket,
             _ => NodeKind::Other,
         };
-        Ok(Node { kind, uid: stat.st_uid, gid: stat.st_gid })
+        Ok(Node { kind, uid: stat.st_uid, gid: stat.st_gid, mode: stat.st_mode & 0o7777 })
     }
 
     /// Reads a file as text, without white space at its ends; bytes that are not UTF-8 are

@@ -8,4 +8,7 @@
 //! know of VFIO at run time, of QEMU or of guests.
 
 pub mod config;
+pub mod hook;
 pub mod image;
+pub mod plan;
+pub mod reservation;
