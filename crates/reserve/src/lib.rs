@@ -7,8 +7,11 @@
 //! This crate may depend on the seams to the machine and on what is known of PCI. It must never
 //! know of VFIO at run time, of QEMU or of guests.
 
+pub mod boot;
 pub mod config;
+pub mod generator;
 pub mod hook;
 pub mod image;
+pub mod parameters;
 pub mod plan;
 pub mod reservation;

@@ -1,10 +1,10 @@
 //! A plan as a patch.
 
+use std::fmt;
 use std::io::{self, Write};
 use std::path::Path;
 
-use similar::TextDiff;
-use similar::udiff::UnifiedHunkHeader;
+use similar::{ChangeTag, DiffOp, TextDiff};
 
 use super::{Contents, FileChange, Plan};
 
@@ -50,14 +50,26 @@ fn write_file(change: &FileChange, out: &mut dyn Write) -> io::Result<()> {
     // Only a newline ends a line for patch, which a carriage return does for the crate.
     let (old, new) = (lines(&old), lines(&new));
     let diff = TextDiff::configure().diff_slices(&old, &new);
-    let mut headed = false;
-    for hunk in diff.grouped_ops(CONTEXT) {
-        if !headed {
-            writeln!(out, "--- {}\n+++ {}", name("a", before), name("b", after))?;
-            headed = true;
-        }
-        writeln!(out, "{}", UnifiedHunkHeader::new(&hunk))?;
-        for change in hunk.iter().flat_map(|operation| diff.iter_changes(operation)) {
+    let hunks = diff.grouped_ops(CONTEXT);
+    if !hunks.is_empty() {
+        writeln!(out, "--- {}\n+++ {}", name("a", before), name("b", after))?;
+    }
+    // How many lines the hunks so far had, on each side.
+    let (mut removed, mut added) = (0, 0);
+    for hunk in hunks {
+        // The crate's own places are not always right where it joined operations; but every hunk
+        // that does not begin at the first line begins with context.
+        let start = match hunk.first() {
+            Some(operation @ DiffOp::Equal { .. }) => operation.old_range().start,
+            _ => 0,
+        };
+        let changes: Vec<_> = hunk.iter().flat_map(|one| diff.iter_changes(one)).collect();
+        let count = |other| changes.iter().filter(|change| change.tag() != other).count();
+        let (old, new) = (count(ChangeTag::Insert), count(ChangeTag::Delete));
+        let new_start = (start + added).saturating_sub(removed);
+        writeln!(out, "@@ -{} +{} @@", Range(start, old), Range(new_start, new))?;
+        (removed, added) = (removed + old, added + new);
+        for change in changes {
             write!(out, "{}", change.tag())?;
             out.write_all(change.value())?;
             if !change.value().ends_with(b"\n") {
@@ -66,6 +78,19 @@ fn write_file(change: &FileChange, out: &mut dyn Write) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The lines of a hunk on one side: how many are before it, and how many it has.
+struct Range(usize, usize);
+
+impl fmt::Display for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self(before, 0) => write!(f, "{before},0"),
+            Self(before, 1) => write!(f, "{}", before + 1),
+            Self(before, count) => write!(f, "{},{count}", before + 1),
+        }
+    }
 }
 
 fn lines(bytes: &[u8]) -> Vec<&[u8]> {
