@@ -8,10 +8,13 @@
 //! know of VFIO at run time, of QEMU or of guests.
 
 pub mod boot;
+pub mod by_hand;
 pub mod config;
 pub mod generator;
+pub mod goal;
 pub mod hook;
 pub mod image;
 pub mod parameters;
 pub mod plan;
+pub mod proof;
 pub mod reservation;
