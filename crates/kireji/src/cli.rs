@@ -30,6 +30,8 @@ pub enum Command {
     List(command::list::Args),
     /// Show one card or function
     Show(command::show::Args),
+    /// Reserve a card for vfio-pci from the next boot on
+    Reserve(command::reserve::Args),
     /// Take a card from its driver and give it to vfio-pci
     #[command(visible_alias = "detach")]
     Take(command::take::Args),

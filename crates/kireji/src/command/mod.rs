@@ -10,6 +10,7 @@ pub mod list;
 mod outcome;
 pub mod recover;
 mod refuse;
+pub mod reserve;
 mod rom;
 pub mod run;
 pub mod runs;
@@ -30,6 +31,7 @@ pub fn run(cli: Cli, context: &mut Context<'_>) -> Result<Code, CommandError> {
     let exit = match cli.command {
         Command::List(args) => list::run(&args, context)?,
         Command::Show(args) => show::run(&args, context)?,
+        Command::Reserve(args) => reserve::run(&args, context)?,
         Command::Take(args) => take::run(&args, context)?,
         Command::Return(args) => give_back::run(&args, context)?,
         Command::Status(args) => status::run(&args, context)?,

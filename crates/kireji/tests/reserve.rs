@@ -1,0 +1,141 @@
+//! `reserve` on synthetic hosts.
+
+mod common;
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use common::kireji;
+use kireji::Exit;
+use testkit::fake_kernel::FakeKernel;
+use testkit::tree::{Function, Port, Tree};
+
+const RELEASE: &str = "6.12.0-amd64";
+
+/// An archive of one file, not packed.
+fn image(name: &str) -> String {
+    let header = |name: &str| {
+        let mut text = format!("070701{:08X}{:08X}", 0, 0o100_644);
+        text += &"00000000".repeat(9);
+        text += &format!("{:08X}{:08X}{name}\0", name.len() + 1, 0);
+        while text.len() % 4 != 0 {
+            text.push('\0');
+        }
+        text
+    };
+    header(name) + &header("TRAILER!!!")
+}
+
+/// Debian on a machine with Intel's IOMMU in use: GRUB and initramfs-tools, a network card to spare.
+fn debian() -> Tree {
+    let mut tree = Tree::new();
+    tree.add(Function::new("0000:00:00.0", 0x8086, 0x29c0).class(0x06_0000).group(0));
+    tree.add(Function::port("0000:00:1c.0", Port::Root, 0x29).slot().driver("pcieport").group(2));
+    let card = |address, device, class| {
+        Function::new(address, 0x8086, device).class(class).below("0000:00:1c.0").group(3)
+    };
+    tree.add(card("0000:29:00.0", 0x10d3, 0x02_0000).subsystem(0x1043, 0x85b0).driver("e1000e"));
+    tree.add(card("0000:29:00.1", 0x10d4, 0x04_0300));
+    tree.write("/sys/class/iommu/dmar0/x", "");
+    tree.write("/sys/firmware/acpi/tables/DMAR", "");
+    tree.write(
+        &format!("/lib/modules/{RELEASE}/modules.dep"),
+        "kernel/drivers/vfio/pci/vfio-pci.ko.xz:\n",
+    );
+    tree.write(&format!("/boot/initrd.img-{RELEASE}"), image("scripts/init-top/ORDER"));
+    tree.write("/boot/grub/grub.cfg", "menuentry 'Debian' {\nlinux /boot/vmlinuz quiet\n}\n");
+    tree.write("/proc/cmdline", "BOOT_IMAGE=/boot/vmlinuz root=UUID=1 quiet\n");
+    tree.write("/proc/sys/kernel/osrelease", format!("{RELEASE}\n"));
+    tree.write("/usr/sbin/grub-mkconfig", "for x in /etc/default/grub.d/*.cfg ; do\n");
+    tree.write("/usr/sbin/update-grub", "");
+    tree.write(
+        "/etc/default/grub",
+        "GRUB_CMDLINE_LINUX_DEFAULT=\"quiet\"\nGRUB_CMDLINE_LINUX=\"\"\n",
+    );
+    tree.write("/proc/mounts", "");
+    tree
+}
+
+#[test]
+fn a_dry_run_is_a_patch_and_commands() {
+    let kernel = FakeKernel::new(debian());
+    let ended = kireji(&kernel, &DRY);
+    assert_eq!(ended.exit, Exit::Done, "{}", ended.err);
+    // The hook has its own tests.
+    let start = ended.out.find("--- ").expect("a patch");
+    assert!(start == 0 || ended.out.starts_with("# mode: "), "{}", ended.out);
+    let list = ended.out.lines().filter(|line| line.starts_with("+0000:"));
+    let list: Vec<_> = list.collect();
+    let commands: Vec<_> = ended.out.lines().filter(|line| line.starts_with("# ")).collect();
+    insta::assert_snapshot!(format!("{}\n{}", list.join("\n"), commands.join("\n")), @r"
+    +0000:29:00.0 0000:29:00.0 8086 10d3 1043 85b0 020000 0000:00:1c.0
+    +0000:29:00.0 0000:29:00.1 8086 10d4 0000 0000 040300 0000:00:1c.0
+    # mode: 0644 /etc/kireji/reservations
+    # mode: 0755 /etc/initramfs-tools/scripts/init-top/00-kireji
+    # mode: 0755 /etc/initramfs-tools/hooks/kireji
+    # run: update-initramfs -u -k all
+    ");
+    let mut child = Command::new("patch")
+        .args(["-p1", "--silent"])
+        .current_dir(kernel.tree.root())
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("patch");
+    child.stdin.take().expect("a pipe").write_all(ended.out.as_bytes()).expect("patch reads");
+    assert!(child.wait().expect("patch ends").success());
+    let again = kireji(&kernel, &DRY);
+    // A patch has no permission bits.
+    assert!(again.out.lines().all(|line| line.starts_with("# ")), "{}", again.out);
+}
+
+const DRY: [&str; 5] = ["reserve", "29:00", "--dry-run", "--allow", "E-UNMEASURED"];
+
+#[test]
+fn an_iommu_that_only_a_parameter_keeps_off_is_turned_on() {
+    let tree = debian();
+    tree.remove("/sys/class/iommu/dmar0/x");
+    std::fs::remove_dir(tree.locate("/sys/class/iommu/dmar0")).expect("an empty directory");
+    let ended = kireji(&FakeKernel::new(tree), &DRY);
+    assert_eq!(ended.exit, Exit::Done, "{}", ended.err);
+    assert!(ended.out.contains("+GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX intel_iommu=on\""));
+    let commands: Vec<_> = ended.out.lines().filter(|line| line.starts_with("# run")).collect();
+    assert_eq!(commands, ["# run: update-initramfs -u -k all", "# run: update-grub"]);
+}
+
+#[test]
+fn what_is_reserved_by_hand_is_shown_and_not_stacked() {
+    let tree = debian();
+    tree.write("/etc/modprobe.d/vfio.conf", "options vfio-pci ids=8086:10d3\n");
+    let ended = kireji(&FakeKernel::new(tree), &DRY);
+    assert_eq!(ended.exit, Exit::Refused);
+    assert!(
+        ended.err.contains("/etc/modprobe.d/vfio.conf: line 1: ids=8086:10d3"),
+        "{}",
+        ended.err
+    );
+    assert_eq!(ended.out, "");
+}
+
+#[test]
+fn contradicting_images_stop_the_plan_and_are_both_shown() {
+    let tree = debian();
+    tree.write("/lib/modules/6.12.9/modules.dep", "kernel/drivers/vfio/pci/vfio-pci.ko:\n");
+    tree.write("/boot/initrd.img-6.12.9", image("usr/lib/dracut/build-parameter.txt"));
+    let ended = kireji(&FakeKernel::new(tree), &DRY);
+    assert_eq!(ended.exit, Exit::HostCannot);
+    assert!(
+        ended.err.contains("initrd.img-6.12.9: it has usr/lib/dracut says dracut"),
+        "{}",
+        ended.err
+    );
+    assert!(ended.err.contains("says initramfs-tools"), "{}", ended.err);
+}
+
+#[test]
+fn a_kernel_without_vfio_pci_stops_the_plan() {
+    let tree = debian();
+    tree.write("/lib/modules/6.12.9/modules.dep", "kernel/net/e1000e.ko:\n");
+    let ended = kireji(&FakeKernel::new(tree), &DRY);
+    assert_eq!(ended.exit, Exit::HostCannot);
+    assert!(ended.err.contains("kernel 6.12.9 has no vfio-pci"), "{}", ended.err);
+}
