@@ -7,6 +7,7 @@
 //! This crate may depend on the seams to the machine and on what is known of PCI. It must never
 //! know of VFIO at run time, of QEMU or of guests.
 
+pub mod apply;
 pub mod boot;
 pub mod by_hand;
 pub mod config;

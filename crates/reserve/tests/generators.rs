@@ -54,6 +54,8 @@ impl Machine {
         }
         let config = "CONFIG_RD_GZIP=y\nCONFIG_RD_ZSTD=y\n";
         tree.write(&format!("/boot/config-{release}"), config);
+        let short = "MODULES=list\nCOMPRESS=gzip\nCOMPRESSLEVEL=1\n";
+        tree.write("/etc/initramfs-tools/conf.d/short", short);
         for directory in ["/etc", "/usr/lib/modules", "/boot"] {
             tree.directory(directory);
         }
@@ -88,17 +90,19 @@ impl Machine {
     fn build(&self, builder: Builder) {
         let image = self.image();
         let image = image.to_str().unwrap();
+        let has_ours = self.tree.locate("/usr/lib/dracut/modules.d/50kireji").exists();
         match builder {
             Builder::InitramfsTools => self.run(&["mkinitramfs", "-o", image, &self.release]),
+            // Not all that a machine could need, which takes minutes: exactly these modules. Ours
+            // is one as soon as it is there.
             Builder::Dracut => self.run(&[
                 "dracut",
                 "--quiet",
                 "--force",
                 "--no-hostonly",
                 "--no-compress",
-                // Not all that a machine could need, which takes minutes.
                 "--modules",
-                "base udev-rules kireji",
+                if has_ours { "base udev-rules kireji" } else { "base udev-rules" },
                 image,
                 &self.release,
             ]),
