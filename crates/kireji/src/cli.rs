@@ -32,6 +32,10 @@ pub enum Command {
     Show(command::show::Args),
     /// Reserve a card for vfio-pci from the next boot on
     Reserve(command::reserve::Args),
+    /// Verify that what is reserved is so, now and at the next boot
+    Verify(command::verify::Args),
+    /// Revert what `reserve` did last
+    Undo(command::undo::Args),
     /// Take a card from its driver and give it to vfio-pci
     #[command(visible_alias = "detach")]
     Take(command::take::Args),

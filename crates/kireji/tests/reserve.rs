@@ -2,10 +2,13 @@
 
 mod common;
 
+use std::cell::RefCell;
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, ExitStatus, Stdio};
 
-use common::kireji;
+use common::{kireji, kireji_with};
+use host::{Finished, Program, RunError, Runner};
 use kireji::Exit;
 use testkit::fake_kernel::FakeKernel;
 use testkit::tree::{Function, Port, Tree};
@@ -138,4 +141,67 @@ fn a_kernel_without_vfio_pci_stops_the_plan() {
     let ended = kireji(&FakeKernel::new(tree), &DRY);
     assert_eq!(ended.exit, Exit::HostCannot);
     assert!(ended.err.contains("kernel 6.12.9 has no vfio-pci"), "{}", ended.err);
+}
+
+/// Programs of which none is really run; the first fails.
+#[derive(Debug, Default)]
+struct FirstFails(RefCell<Vec<String>>);
+
+impl Runner for FirstFails {
+    fn run(&self, program: &Program) -> Result<Finished, RunError> {
+        let mut ran = self.0.borrow_mut();
+        ran.push(program.executable.display().to_string());
+        let status = ExitStatus::from_raw(if ran.len() == 1 { 1 << 8 } else { 0 });
+        Ok(Finished { status, stdout: Vec::new(), stderr: b"no space left on device".to_vec() })
+    }
+}
+
+#[test]
+fn a_plan_whose_command_fails_leaves_the_host_as_it_was() {
+    let kernel = FakeKernel::new(debian());
+    let runner = FirstFails::default();
+    let args = ["reserve", "29:00", "--yes", "--allow", "E-UNMEASURED"];
+    let ended = kireji_with(&kernel, &args, true, &runner);
+    assert_eq!(ended.exit, Exit::HostCannot);
+    assert!(ended.err.contains("update-initramfs"), "{}", ended.err);
+    assert!(ended.err.contains("no space left on device"), "{}", ended.err);
+    assert!(!kernel.tree.locate("/etc/kireji").exists());
+    assert!(!kernel.tree.locate("/etc/initramfs-tools").exists());
+    assert_eq!(*runner.0.borrow(), ["update-initramfs", "update-initramfs"]);
+
+    // It succeeds now, but builds nothing, which is seen.
+    let ended = kireji_with(&kernel, &args, true, &runner);
+    assert_eq!(ended.exit, Exit::Unproven, "{}", ended.err);
+    assert!(kernel.tree.locate("/etc/kireji/reservations").exists());
+    let ended = kireji_with(&kernel, &["undo"], true, &runner);
+    assert_eq!(ended.exit, Exit::Done, "{}", ended.err);
+    assert!(!kernel.tree.locate("/etc/kireji").exists());
+    let ended = kireji_with(&kernel, &["undo"], true, &runner);
+    assert_eq!(ended.exit, Exit::Usage);
+    let ended = kireji_with(&kernel, &args, false, &runner);
+    assert_eq!(ended.exit, Exit::Permission);
+}
+
+#[test]
+fn verify_says_what_is_not_so() {
+    let kernel = FakeKernel::new(debian());
+    let ended = kireji(&kernel, &DRY);
+    let list: String = ended
+        .out
+        .lines()
+        .filter_map(|line| line.strip_prefix("+0000"))
+        .map(|line| format!("0000{line}\n"))
+        .collect();
+    kernel.tree.write("/etc/kireji/reservations", list);
+    let ended = kireji(&kernel, &["verify"]);
+    assert_eq!(ended.exit, Exit::No);
+    insta::assert_snapshot!(ended.out, @r"
+    FAIL        0000:29:00.0: vfio-pci has it: e1000e has it; the kernel log says why: look for `kireji` in `dmesg`
+    FAIL        0000:29:00.1: vfio-pci has it: no driver has it
+    FAIL        kernel 6.12.0-amd64, /boot/initrd.img-6.12.0-amd64: the hook runs before udev: scripts/init-top/ORDER does not call /scripts/init-top/00-kireji
+    FAIL        kernel 6.12.0-amd64, /boot/initrd.img-6.12.0-amd64: the list of reservations is the one of the host: there is no /etc/kireji/reservations
+    FAIL        kernel 6.12.0-amd64, /boot/initrd.img-6.12.0-amd64: vfio-pci can be loaded: it has no vfio_pci
+    ");
+    let ended = kireji(&kernel, &["verify", "--json"]);
+    assert!(ended.out.contains("\"outcome\": \"fail\""), "{}", ended.out);
 }

@@ -90,7 +90,7 @@ impl Machine {
     fn build(&self, builder: Builder) {
         let image = self.image();
         let image = image.to_str().unwrap();
-        let has_ours = self.tree.locate("/usr/lib/dracut/modules.d/50kireji").exists();
+        let has_ours = self.tree.locate("/usr/lib/dracut/modules.d/50kireji/kireji.sh").exists();
         match builder {
             Builder::InitramfsTools => self.run(&["mkinitramfs", "-o", image, &self.release]),
             // Not all that a machine could need, which takes minutes: exactly these modules. Ours

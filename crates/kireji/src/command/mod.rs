@@ -19,6 +19,8 @@ pub mod show;
 pub mod status;
 pub mod take;
 mod target;
+pub mod undo;
+pub mod verify;
 
 use crate::cli::{Cli, Command};
 use crate::{Code, CommandError, Context, Exit};
@@ -32,6 +34,8 @@ pub fn run(cli: Cli, context: &mut Context<'_>) -> Result<Code, CommandError> {
         Command::List(args) => list::run(&args, context)?,
         Command::Show(args) => show::run(&args, context)?,
         Command::Reserve(args) => reserve::run(&args, context)?,
+        Command::Verify(args) => verify::run(&args, context)?,
+        Command::Undo(args) => undo::run(&args, context)?,
         Command::Take(args) => take::run(&args, context)?,
         Command::Return(args) => give_back::run(&args, context)?,
         Command::Status(args) => status::run(&args, context)?,

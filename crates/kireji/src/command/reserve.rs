@@ -2,17 +2,20 @@
 
 use host::Measured;
 use pci::{Address, Host, Named};
+use reserve::apply::{Applier, ApplyError, SystemDisk};
 use reserve::boot::{Boot, Clue};
 use reserve::by_hand;
 use reserve::generator::Confidence;
 use reserve::goal::{self, Goal, PlanError};
 use reserve::parameters;
 use reserve::plan::{self, Plan};
+use reserve::proof;
 use reserve::reservation::{ReservationError, Reservations};
 
 use crate::{CommandError, Context, Exit};
 
 use super::refuse::{self, Allowed};
+use super::verify;
 
 /// Arguments of `reserve`.
 #[derive(Debug, clap::Args)]
@@ -23,15 +26,21 @@ pub struct Args {
     #[command(flatten)]
     allowed: Allowed,
     /// Print what would change, as a patch and the commands that would run, and change nothing
-    #[arg(long, required = true)]
+    #[arg(long, required_unless_present = "yes")]
     dry_run: bool,
+    /// Change it, build what is booted again, and prove it
+    #[arg(long, conflicts_with = "dry_run")]
+    yes: bool,
 }
 
-/// Plans the reservation, and prints the plan.
+/// Plans the reservation, prints the plan, and carries it out if that is wanted.
 ///
 /// # Errors
 /// Something would be lost, or there is no plan for this host.
 pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
+    if args.yes {
+        super::need_root(context)?;
+    }
     let host = Host::read(context.host)?;
     let parameters = parameters::needed(context.host);
     let wants_parameters = parameters.known().is_some_and(|change| !change.is_empty());
@@ -50,7 +59,40 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
     let goal = Goal { reservations, parameters };
     let plan = goal::plan(context.host, &boot, &goal).map_err(plan_error)?;
     show(context, &boot, &plan)?;
+    if !args.yes {
+        return Ok(Exit::Done);
+    }
+    Applier::new(context.host, &SystemDisk, context.runner).apply(&plan).map_err(apply_error)?;
+    let boot = Boot::read(context.host)?;
+    let claims = proof::prove(context.host, &boot, &goal)?;
+    verify::write_claims(context.err, &claims)?;
+    if !proof::is_proved(&claims) {
+        writeln!(
+            context.err,
+            "it is not proved: do not reboot before it is; `kireji undo` reverts it"
+        )?;
+        return Ok(Exit::Unproven);
+    }
+    writeln!(context.err, "reboot now, then run `kireji verify`")?;
+    writeln!(
+        context.err,
+        "one boot goes without it with `kireji.off` on the kernel's command line"
+    )?;
     Ok(Exit::Done)
+}
+
+/// An error of carrying a plan out or taking it back.
+pub(super) fn apply_error(error: ApplyError) -> CommandError {
+    let exit = match &error {
+        ApplyError::Read(error) if error.is_denied() => Exit::Permission,
+        ApplyError::Locked => Exit::Busy,
+        ApplyError::Disk { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+            Exit::NoSpace
+        }
+        ApplyError::Nothing => Exit::Usage,
+        _ => Exit::HostCannot,
+    };
+    CommandError::from_source(exit, error)
 }
 
 fn show(context: &mut Context<'_>, boot: &Boot, plan: &Plan) -> Result<(), CommandError> {
@@ -86,7 +128,7 @@ fn refuse_by_hand(
     Err(error.hint("take that out first: two ways at once contradict each other silently"))
 }
 
-fn reservation_error(error: ReservationError) -> CommandError {
+pub(super) fn reservation_error(error: ReservationError) -> CommandError {
     CommandError::from_source(Exit::HostCannot, error)
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use clap::Parser;
-use host::{SystemClock, SystemRunner};
+use host::{Runner, SystemClock, SystemRunner};
 use kireji::cli::Cli;
 use kireji::{Code, Context, Vars};
 use testkit::fake_kernel::FakeKernel;
@@ -27,6 +27,16 @@ pub fn kireji(kernel: &FakeKernel, args: &[&str]) -> Ended {
 
 /// Runs a command as root or as an ordinary user.
 pub fn kireji_as(kernel: &FakeKernel, args: &[&str], is_root: bool) -> Ended {
+    kireji_with(kernel, args, is_root, &SystemRunner)
+}
+
+/// Runs a command with a runner of programs in place of the machine's.
+pub fn kireji_with(
+    kernel: &FakeKernel,
+    args: &[&str],
+    is_root: bool,
+    runner: &dyn Runner,
+) -> Ended {
     let host = kernel.tree.sysroot();
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let home = kernel.tree.locate("/home/user");
@@ -41,7 +51,7 @@ pub fn kireji_as(kernel: &FakeKernel, args: &[&str], is_root: bool) -> Ended {
     let mut context = Context {
         host: &host,
         writable: true,
-        runner: &SystemRunner,
+        runner,
         writer: kernel,
         clock: &SystemClock,
         vars,
