@@ -5,6 +5,7 @@ use std::path::Path;
 
 use host::modules::Modules;
 use host::{Sysroot, journal as journals};
+use pci::facts::Facts;
 use pci::{Host, Names};
 use serde_json::Value;
 use testkit::tree::{Function, Tree};
@@ -72,4 +73,18 @@ pub fn modules(data: &[u8]) {
             }
         }
     });
+}
+
+/// A captured host: a tar archive as somebody sends it, without its compression, which would only
+/// stand in a fuzzer's way.
+pub fn snapshot(data: &[u8]) {
+    let mut packed = zstd::Encoder::new(Vec::new(), 1).expect("an encoder");
+    std::io::Write::write_all(&mut packed, data).expect("memory can be written");
+    let packed = packed.finish().expect("memory can be written");
+    let Ok(sysroot) = Sysroot::unpack(&packed[..]) else { return };
+    assert!(!sysroot.is_live());
+    if let Ok(host) = Host::read(&sysroot) {
+        assert!(host.functions().count() <= data.len() / 512);
+        let _ = Facts::read(&sysroot, &host);
+    }
 }

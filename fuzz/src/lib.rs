@@ -5,8 +5,11 @@
 //! on any toolchain, the same programs run the inputs that they are given, or the seeds; so does
 //! the test of this crate.
 
+mod answers;
+mod bfs_volumes;
 mod boot_files;
 mod disks;
+mod firmware_tables;
 mod host_files;
 mod machines;
 mod pci_bytes;
@@ -15,9 +18,12 @@ mod streams;
 
 use std::path::{Path, PathBuf};
 
+pub use answers::vfio_answer;
+pub use bfs_volumes::bfs_volume;
 pub use boot_files::{assignments, boot_entry, initramfs, uki};
 pub use disks::{disk, haiku_image};
-pub use host_files::{journal, modules, pci_ids};
+pub use firmware_tables::{dmar, ivrs};
+pub use host_files::{journal, modules, pci_ids, snapshot};
 pub use machines::{capabilities, diagnosis, rig};
 pub use pci_bytes::{address, config_space, option_rom};
 pub use streams::{channel, qmp, serial};
@@ -33,14 +39,17 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("address", address),
     ("assignments", assignments),
+    ("bfs_volume", bfs_volume),
     ("boot_entry", boot_entry),
     ("capabilities", capabilities),
     ("channel", channel),
     ("config_space", config_space),
     ("diagnosis", diagnosis),
     ("disk", disk),
+    ("dmar", dmar),
     ("haiku_image", haiku_image),
     ("initramfs", initramfs),
+    ("ivrs", ivrs),
     ("journal", journal),
     ("modules", modules),
     ("option_rom", option_rom),
@@ -48,7 +57,9 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("qmp", qmp),
     ("rig", rig),
     ("serial", serial),
+    ("snapshot", snapshot),
     ("uki", uki),
+    ("vfio_answer", vfio_answer),
 ];
 
 /// Makes the program of a target.

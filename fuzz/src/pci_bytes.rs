@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use pci::config::ConfigSpace;
+use pci::config::{ConfigSpace, Detail};
 use pci::rom::{Expected, Rom};
 use pci::{Address, Ids, Named};
 
@@ -17,11 +17,15 @@ pub fn config_space(data: &[u8]) {
         assert!(config.u8(capability.offset).is_some(), "{capability:?} lies outside");
         assert!(capability.offset >= 0x40 && seen.insert(capability.offset), "{capability:?}");
         assert!(!capability.name().is_empty());
+        let _ = config.detail(*capability);
     }
     for capability in &lists.extended {
         assert!(config.u32(capability.offset).is_some(), "{capability:?} lies outside");
         assert!(capability.offset >= 0x100 && seen.insert(capability.offset), "{capability:?}");
         assert!(!capability.name().is_empty());
+        if let Some(Detail::ResizableBar { bars }) = config.extended_detail(*capability) {
+            assert!(bars.len() <= 6);
+        }
     }
     let _ = (config.express(), config.header_type(), config.secondary_bus());
     let _ = (config.vendor(), config.device(), config.is_all_ones());

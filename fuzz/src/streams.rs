@@ -10,15 +10,30 @@ use guest::machine::DiskBus;
 use guest::process::GuestEnd;
 use guest::qmp::Connection;
 use haiku::image::{Container, Image};
-use lab::channel::{ChannelError, Decoder, Message};
+use lab::channel::{ChannelError, Decoder, InputDecoder, Message};
 
-/// What the inside of a rig sends. The first byte says in what pieces it comes.
+/// What the inside of a rig sends, and what is sent to it. The first byte says in what pieces it
+/// comes.
 pub fn channel(data: &[u8]) {
     let Some((size, bytes)) = data.split_first() else { return };
     // More is noise, of which there is a limit that a greeting may come just before or after.
     let bytes = &bytes[..bytes.len().min(32 << 10)];
     let in_pieces = decode(bytes.chunks(usize::from(*size).max(1)));
     assert_eq!(in_pieces, decode(std::iter::once(bytes)));
+    let in_pieces = input(bytes.chunks(usize::from(*size).max(1)));
+    assert_eq!(in_pieces, input(std::iter::once(bytes)));
+    let taken: u32 = in_pieces.iter().map(|(_, taken)| taken).sum();
+    assert!(usize::try_from(taken).is_ok_and(|taken| taken <= bytes.len()));
+}
+
+fn input<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Vec<(Vec<u8>, u32)> {
+    let mut decoder = InputDecoder::default();
+    let mut found = Vec::new();
+    for piece in pieces {
+        decoder.feed(piece);
+        found.extend(std::iter::from_fn(|| decoder.next_piece()));
+    }
+    found
 }
 
 fn decode<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Message>, Option<ChannelError>) {

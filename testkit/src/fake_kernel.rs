@@ -1,7 +1,7 @@
 //! A kernel over a [`Tree`]: what writes to sysfs do to who drives a function.
 //!
 //! Each of its behaviours has a test in the lab that runs the same scenario on a real kernel
-//! (`crates/kireji/tests/lab_take.rs`), so that it cannot drift into fiction.
+//! (`crates/kireji/tests/lab.rs`), so that it cannot drift into fiction.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,6 +10,7 @@ use std::io;
 use std::panic::resume_unwind;
 use std::path::Path;
 
+use pci::config::{Capability, ConfigSpace};
 use vfio::take::{Order, SysfsWriter, Turn, Work, WriteFailure};
 
 use crate::tree::Tree;
@@ -48,6 +49,7 @@ pub struct FakeKernel {
     /// The drivers that match a function by its ids, the first to win.
     natural: BTreeMap<String, Vec<String>>,
     hanging: BTreeSet<String>,
+    stuck: BTreeSet<String>,
     refused: BTreeMap<String, i32>,
     kill: Cell<Option<Kill>>,
     /// How many points that are no writes were passed.
@@ -83,9 +85,14 @@ impl FakeKernel {
         self.natural.entry(address.to_owned()).or_default().push(driver.to_owned());
     }
 
-    /// Lets every unbind of `address` from its driver hang.
+    /// Lets every unbind of `address` from its driver hang, until [`FakeKernel::finish`].
     pub fn hang_on_unbind(&mut self, address: &str) {
         self.hanging.insert(address.to_owned());
+    }
+
+    /// Lets `address` stay in D3 when the kernel wakes it.
+    pub fn stick_in_d3(&mut self, address: &str) {
+        self.stuck.insert(address.to_owned());
     }
 
     /// Lets the kernel refuse every write to `path` with an error number.
@@ -100,7 +107,7 @@ impl FakeKernel {
         self.passed.set(0);
     }
 
-    /// Ends the write of a helper that outlived its process; false if there is none.
+    /// Ends the write of a helper that hung or outlived its process; false if there is none.
     pub fn finish(&self) -> bool {
         let Some((turn, path, value)) = self.late.take() else { return false };
         // Nobody is left to hear what the kernel says.
@@ -157,6 +164,7 @@ impl FakeKernel {
             }
             let was = self.driver_of(address);
             self.tree.unbind(address);
+            self.power(address, false);
             if was.as_deref() == Some(VFIO_PCI) {
                 self.show_node(address);
             }
@@ -186,8 +194,37 @@ impl FakeKernel {
             || self.natural.get(address).is_some_and(|drivers| drivers.contains(&driver));
         if known && accepted && matches {
             self.tree.bind(address, &driver);
+            self.power(address, driver == VFIO_PCI);
             self.show_node(address);
         }
+    }
+
+    /// vfio-pci suspends what nobody uses (drivers/vfio/pci/vfio_pci_core.c,
+    /// vfio_pci_core_register_device), and a driver is unbound from a function that is awake
+    /// (drivers/pci/pci-driver.c, pci_device_remove).
+    fn power(&self, address: &str, asleep: bool) {
+        let device = self.tree.device(address);
+        // What is stuck counts as awake all the same: the kernel reads back the power state alone.
+        let in_d3 = asleep || self.stuck.contains(address) && self.is_in_d3(address);
+        let status = if asleep { "suspended" } else { "active" };
+        let state = if in_d3 { "D3hot" } else { "D0" };
+        self.tree.write(&format!("{device}/power/runtime_status"), format!("{status}\n"));
+        self.tree.write(&format!("{device}/power_state"), format!("{state}\n"));
+        let Some((offset, mut config)) = self.pmcsr(address) else { return };
+        config[offset] = config[offset] & !3 | if in_d3 { 3 } else { 0 };
+        self.tree.write(&format!("{device}/config"), config);
+    }
+
+    fn is_in_d3(&self, address: &str) -> bool {
+        self.pmcsr(address).is_some_and(|(offset, config)| config[offset] & 3 == 3)
+    }
+
+    /// The configuration space of a function and where its power state is in that.
+    fn pmcsr(&self, address: &str) -> Option<(usize, Vec<u8>)> {
+        let path = self.tree.locate(&format!("{}/config", self.tree.device(address)));
+        let config = ConfigSpace::new(fs::read(path).ok()?);
+        let offset = config.capabilities().find(Capability::POWER)? + 4;
+        Some((usize::from(offset), config.bytes().to_vec()))
     }
 
     /// A group has a node while one of its functions is on vfio-pci (drivers/vfio/group.c,
@@ -220,14 +257,18 @@ impl SysfsWriter for FakeKernel {
         }
         self.writes.borrow_mut().push((path.to_owned(), value.trim_end().to_owned()));
         let (path, value) = (path.to_owned(), value.to_owned());
+        let begin = |pid| {
+            let work = Work { pid, path: path.clone(), value: value.clone() };
+            let turn = Turn::take(lock.expect("a write of a lease"), &work);
+            let turn = turn.expect("nobody else has the turn");
+            self.late.replace(Some((turn, path.clone(), value.clone())));
+        };
         if self.kill.get() == Some(Kill::Within(number)) {
-            let work = Work { pid: HELPER_PID, path: path.clone(), value: value.clone() };
-            let turn = Turn::take(lock.expect("a write of a lease"), &work)
-                .expect("nobody else has the turn");
-            self.late.replace(Some((turn, path, value)));
+            begin(HELPER_PID);
             resume_unwind(Box::new(Killed));
         }
         if path.ends_with(UNBIND) && self.hanging.contains(&value) {
+            begin(HUNG_PID);
             return Err(WriteFailure::Hung { path, value, pid: HUNG_PID });
         }
         self.act(&path, &value).map_err(|errno| WriteFailure::Refused {

@@ -42,7 +42,7 @@ pub fn write(path: &Path, text: &str, then: Then) {
 /// Writes a disk with the same code and nothing else.
 ///
 /// # Panics
-/// As [`write`].
+/// As [`write()`].
 pub fn write_bare(path: &Path, text: &str, then: Then) {
     let mut disk = boot_record(text, then);
     // SeaBIOS does not start disks of less than a cylinder.

@@ -1,7 +1,11 @@
 //! What the tests of several crates share: hosts that exist only as files, a kernel over them, and
 //! what is tried inside a rig.
 
+pub mod acpi;
+pub mod corpus;
 pub mod fake_kernel;
 pub mod image;
+pub mod lspci;
 pub mod rig;
+pub mod rom_bytes;
 pub mod tree;

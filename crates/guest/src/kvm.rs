@@ -6,15 +6,14 @@
 //! with an exit status of its own.
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
 use host::{Owner, Program, RunError, Runner, Sysroot};
 use serde::{Deserialize, Serialize};
 
-use crate::launch::{Launch, User};
-use crate::process::Launcher;
+use crate::launch::{User, as_user};
 use crate::qemu::{Cache, Identity, read_cached};
 
 /// The device node.
@@ -42,15 +41,15 @@ pub enum Kvm {
     Broken(String),
 }
 
-/// Proves whether KVM works for the QEMU `executable`, run as `user` through the launcher if that
-/// is not the process's own. A scratch disk is made in `directory`.
+/// Proves whether KVM works for the QEMU `executable`, which `runner` runs as `user` if that is not
+/// the process's own. A scratch disk of the user's is made in `directory`.
 ///
 /// # Errors
 /// The scratch disk cannot be made.
 pub fn prove(
     runner: &dyn Runner,
     executable: &Path,
-    user: Option<(&Launcher, &User)>,
+    user: Option<&User>,
     directory: &Path,
 ) -> io::Result<Kvm> {
     match std::fs::OpenOptions::new().read(true).write(true).open(NODE) {
@@ -60,8 +59,8 @@ pub fn prove(
         Err(error) => return Ok(Kvm::Broken(error.to_string())),
     }
     let disk = directory.join(format!("kvm-proof-{}", std::process::id()));
-    make_disk(&disk)?;
-    let result = runner.run(&program(executable, user, &disk, ["kvm", "host"]));
+    as_user(user, || make_disk(&disk))??;
+    let result = runner.run(&program(executable, &disk, ["kvm", "host"]));
     std::fs::remove_file(&disk)?;
     Ok(judge(result))
 }
@@ -85,34 +84,11 @@ fn judge(result: Result<host::Finished, RunError>) -> Kvm {
     }
 }
 
-fn program(
-    executable: &Path,
-    user: Option<(&Launcher, &User)>,
-    disk: &Path,
-    [accelerator, cpu]: [&str; 2],
-) -> Program {
+fn program(executable: &Path, disk: &Path, [accelerator, cpu]: [&str; 2]) -> Program {
     let mut node = OsString::from("driver=raw,node-name=disk,file.driver=file,file.filename=");
     // A comma in a value is written twice.
     node.push(disk.to_string_lossy().replace(',', ",,"));
-    let program = match user {
-        None => Program::new(executable),
-        Some((launcher, user)) => {
-            let launch = Launch {
-                parent: std::process::id(),
-                locked_memory: None,
-                open: Vec::new(),
-                user: Some(user.clone()),
-                environment: [].into(),
-            };
-            // Nothing in this launch is a path that could be something else than UTF-8.
-            let launch = launch.to_argument().unwrap_or_default();
-            Program::new(&launcher.program)
-                .args(&launcher.arguments)
-                .args([&*launch, "--"])
-                .arg(executable)
-        }
-    };
-    program
+    Program::new(executable)
         .args([
             "-nodefaults",
             "-no-user-config",
@@ -136,9 +112,10 @@ fn make_disk(path: &Path) -> io::Result<()> {
     // mov al, SIGN; out PORT, al; hlt; jmp to the hlt
     sector[..7].copy_from_slice(&[0xb0, SIGN, 0xe6, PORT, 0xf4, 0xeb, 0xfd]);
     sector[510..].copy_from_slice(&[0x55, 0xaa]);
-    std::fs::write(path, sector)?;
+    let mut file = std::fs::File::options().write(true).create_new(true).open(path)?;
+    file.write_all(&sector)?;
     // SeaBIOS does not start disks of less than a cylinder.
-    std::fs::File::options().write(true).open(path)?.set_len(1 << 20)
+    file.set_len(1 << 20)
 }
 
 #[derive(Serialize, Deserialize)]
@@ -160,12 +137,12 @@ impl Cache {
         host: &Sysroot,
         runner: &dyn Runner,
         executable: &Path,
-        user: Option<(&Launcher, &User)>,
+        user: Option<&User>,
     ) -> io::Result<Kvm> {
         let identity = Identity::of(executable)?;
         // What was proved in another boot, under another kernel perhaps, is not proved.
         let owner = Owner::current(host).map_err(|error| error.source)?;
-        let whom = user.map(|(_, user)| user.clone());
+        let whom = user.cloned();
         let file = self.directory.join(identity.file_name("kvm"));
         let fits = |entry: &Entry| {
             entry.identity == identity && entry.boot_id == owner.boot_id && entry.user == whom
@@ -217,7 +194,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let disk = dir.path().join("a,disk");
         make_disk(&disk).unwrap();
-        let program = program(&qemu, None, &disk, ["tcg", "max"]).limit(Duration::from_secs(60));
+        let program = program(&qemu, &disk, ["tcg", "max"]).limit(Duration::from_secs(60));
         assert_eq!(judge(host::SystemRunner.run(&program)), Kvm::Usable);
     }
 }

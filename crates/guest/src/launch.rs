@@ -16,9 +16,12 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 
+use host::{Finished, Program, RunError, Runner};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 use serde::{Deserialize, Serialize};
+
+use crate::process::Launcher;
 
 /// A user of the host whom QEMU and the files of a run belong to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -189,6 +192,58 @@ fn raise_locked_memory(bytes: u64) -> io::Result<()> {
     Ok(rustix::process::setrlimit(Resource::Memlock, wanted)?)
 }
 
+/// Does `work` with the rights of `user`, so that what it reads the user may read, and what it makes
+/// is the user's; without one, with those of this process. It is done on a thread of its own:
+/// credentials are each thread's (credentials(7)), and a user's are not to be had back.
+///
+/// # Errors
+/// This process may not become the user, or has no thread to do so on.
+pub fn as_user<T: Send>(user: Option<&User>, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    let Some(user) = user else { return Ok(work()) };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().spawn_scoped(scope, || {
+            become_user(user)?;
+            Ok(work())
+        })?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Runs programs as a user, through the launcher.
+#[derive(Clone, Copy, Debug)]
+pub struct AsUser<'a> {
+    /// Who runs them.
+    pub runner: &'a dyn Runner,
+    /// The launcher.
+    pub launcher: &'a Launcher,
+    /// The user.
+    pub user: &'a User,
+    /// What they get of another environment.
+    pub environment: &'a BTreeMap<String, Option<String>>,
+}
+
+impl Runner for AsUser<'_> {
+    fn run(&self, program: &Program) -> Result<Finished, RunError> {
+        let launch = Launch {
+            parent: std::process::id(),
+            locked_memory: None,
+            open: Vec::new(),
+            user: Some(self.user.clone()),
+            environment: self.environment.clone(),
+        };
+        let start = |source| RunError::Start { executable: program.executable.clone(), source };
+        let launch = launch.to_argument().map_err(|error| start(error.into()))?;
+        let launched = Program::new(&self.launcher.program)
+            .args(&self.launcher.arguments)
+            .args([&*launch, "--"])
+            .arg(&program.executable)
+            .args(&program.args)
+            .stdin(program.stdin.clone())
+            .limit(program.limit);
+        self.runner.run(&launched)
+    }
+}
+
 /// Gives up root. The order matters: groups can be changed only while still root.
 fn become_user(user: &User) -> io::Result<()> {
     use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
@@ -225,6 +280,58 @@ fn report(report: &Report) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_done_as_a_user_is_done_with_the_users_rights() {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt};
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("made");
+        let make = || std::fs::write(&path, "");
+        as_user(None, make).unwrap().unwrap();
+        std::fs::remove_file(&path).unwrap();
+        if !rustix::process::geteuid().is_root() {
+            // Only root can become somebody else.
+            return;
+        }
+        let user = User { uid: 54321, gid: 54322, groups: vec![] };
+        let denied = as_user(Some(&user), make).unwrap().unwrap_err();
+        assert_eq!(denied.kind(), io::ErrorKind::PermissionDenied);
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+        as_user(Some(&user), make).unwrap().unwrap();
+        let metadata = std::fs::metadata(&path).unwrap();
+        assert_eq!((metadata.uid(), metadata.gid()), (54321, 54322));
+        assert!(rustix::process::geteuid().is_root());
+    }
+
+    #[test]
+    fn a_program_of_a_users_goes_through_the_launcher() {
+        #[derive(Debug)]
+        struct Echo;
+        impl Runner for Echo {
+            fn run(&self, program: &Program) -> Result<Finished, RunError> {
+                assert_eq!(program.executable, std::path::Path::new("/bin/kireji"));
+                let words: Vec<_> =
+                    program.args.iter().map(|word| word.to_string_lossy()).collect();
+                let launch = Launch::from_argument(&words[2]).unwrap();
+                assert_eq!(launch.user.unwrap().uid, 1000);
+                assert_eq!(launch.environment["HOME"].as_deref(), Some("/home/yui"));
+                assert_eq!(words[3..], ["--", "/usr/bin/qemu", "-display", "help"]);
+                assert_eq!(program.stdin, b"question");
+                let status = std::os::unix::process::ExitStatusExt::from_raw(0);
+                Ok(Finished { status, stdout: Vec::new(), stderr: Vec::new() })
+            }
+        }
+        let launcher = Launcher {
+            program: "/bin/kireji".into(),
+            arguments: ["internal", "launch"].map(Into::into).to_vec(),
+        };
+        let user = User { uid: 1000, gid: 1000, groups: vec![] };
+        let environment = [("HOME".to_owned(), Some("/home/yui".to_owned()))].into();
+        let runner =
+            AsUser { runner: &Echo, launcher: &launcher, user: &user, environment: &environment };
+        let program = Program::new("/usr/bin/qemu").args(["-display", "help"]).stdin("question");
+        runner.run(&program).unwrap();
+    }
 
     #[test]
     fn a_launch_survives_the_command_line() {

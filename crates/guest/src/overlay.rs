@@ -132,28 +132,51 @@ pub fn path(directory: &Path, name: &str) -> PathBuf {
     directory.join(format!("{name}.qcow2"))
 }
 
-/// Returns the lasting overlay `name` below `directory`, made if it is not there yet.
+/// Finds out whether the lasting overlay `name` below `directory` can be used, or made, for `image`;
+/// nothing is changed.
 ///
 /// # Errors
-/// It was made for another image or another state of this one, or cannot be made.
-pub fn lasting(directory: &Path, name: &str, image: &Source) -> Result<PathBuf, OverlayError> {
+/// The name is none, another process has the overlay open, or it was made for another image or
+/// another state of this one.
+pub fn check(directory: &Path, name: &str, image: &Source) -> Result<(), OverlayError> {
+    known(directory, name, image)?;
+    let overlay = self::path(directory, name);
+    if overlay.exists() { check_free(&overlay) } else { Ok(()) }
+}
+
+/// Returns the state of the image, and whether the overlay's description tells of that state.
+fn known(directory: &Path, name: &str, image: &Source) -> Result<(State, bool), OverlayError> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     let fits = (1..=LONGEST_NAME).contains(&name.len()) && !name.starts_with('.');
     if !fits || !name.bytes().all(is_plain) {
         return Err(OverlayError::Name { name: name.to_owned() });
     }
-    let overlay = self::path(directory, name);
-    let about = directory.join(format!("{name}.json"));
     let state = State::of(&image.path)?;
-    match State::load(&about)? {
+    match State::load(&about(directory, name))? {
         Some(known) if known.path != state.path => {
-            return Err(OverlayError::OtherImage { image: known.path, name: name.to_owned() });
+            Err(OverlayError::OtherImage { image: known.path, name: name.to_owned() })
         }
         Some(known) if known != state => {
-            return Err(OverlayError::Changed { image: state.path, name: name.to_owned() });
+            Err(OverlayError::Changed { image: state.path, name: name.to_owned() })
         }
-        Some(_) if overlay.exists() => return Ok(overlay),
-        Some(_) | None => {}
+        described => Ok((state, described.is_some())),
+    }
+}
+
+/// Where it is written down which image a lasting overlay was made for.
+fn about(directory: &Path, name: &str) -> PathBuf {
+    directory.join(format!("{name}.json"))
+}
+
+/// Returns the lasting overlay `name` below `directory`, made if it is not there yet.
+///
+/// # Errors
+/// It was made for another image or another state of this one, or cannot be made.
+pub fn lasting(directory: &Path, name: &str, image: &Source) -> Result<PathBuf, OverlayError> {
+    let (state, is_described) = known(directory, name, image)?;
+    let overlay = self::path(directory, name);
+    if is_described && overlay.exists() {
+        return Ok(overlay);
     }
     std::fs::create_dir_all(directory).map_err(OverlayError::at("create", directory))?;
     // The description is written last, so an overlay without one was never finished.
@@ -164,7 +187,7 @@ pub fn lasting(directory: &Path, name: &str, image: &Source) -> Result<PathBuf, 
         _ => {}
     }
     create(image, &overlay)?;
-    state.save(&about)?;
+    state.save(&about(directory, name))?;
     Ok(overlay)
 }
 

@@ -1,9 +1,11 @@
-//! Haiku, as far as it can be known from the host: what its disk images are and
-//! what its serial line says.
+//! Haiku, as far as it can be known from the host: what its disk images are, what is in its
+//! packages, whether its kernel would load a driver, and what its serial line says.
 //!
 //! Everything here reads bytes of files that a person was given by somebody else. The crate knows
 //! nothing of VFIO and of QEMU's command line; it must never depend on a crate above `host` and
 //! `pci`, and never write to an image.
 
+pub mod driver;
+pub mod hpkg;
 pub mod image;
 pub mod serial;

@@ -30,4 +30,7 @@ pub use journal::Journal;
 pub use measured::Measured;
 pub use owner::Owner;
 pub use runner::{Finished, Program, RunError, Runner, SystemRunner};
-pub use sysroot::{DeviceNumber, Node, NodeKind, ReadError, Sysroot};
+pub use sysroot::{
+    ArchiveError, DeviceNumber, MANIFEST, Manifest, Node, NodeKind, ReadError, Record, Sysroot,
+    pack,
+};

@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
@@ -25,6 +26,8 @@ pub struct Program {
     pub stdin: Vec<u8>,
     /// How long it may take.
     pub limit: Duration,
+    /// Whether it gets a process group of its own, where the terminal's Ctrl-C does not reach it.
+    pub apart: bool,
 }
 
 impl Program {
@@ -35,6 +38,7 @@ impl Program {
             args: Vec::new(),
             stdin: Vec::new(),
             limit: Duration::from_secs(10),
+            apart: false,
         }
     }
 
@@ -56,6 +60,13 @@ impl Program {
     #[must_use]
     pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin = bytes.into();
+        self
+    }
+
+    /// Keeps the terminal's Ctrl-C from the program: its end is its caller's affair.
+    #[must_use]
+    pub fn apart(mut self) -> Self {
+        self.apart = true;
         self
     }
 
@@ -128,11 +139,13 @@ pub struct SystemRunner;
 impl Runner for SystemRunner {
     fn run(&self, program: &Program) -> Result<Finished, RunError> {
         let executable = &program.executable;
-        let mut child = Command::new(executable)
-            .args(&program.args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+        let mut command = Command::new(executable);
+        command.args(&program.args);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if program.apart {
+            command.process_group(0);
+        }
+        let mut child = command
             .spawn()
             .map_err(|source| RunError::Start { executable: executable.clone(), source })?;
         let lost = |source| RunError::Lost { executable: executable.clone(), source };
@@ -224,6 +237,19 @@ mod tests {
     fn a_program_that_hangs_is_killed() {
         let program = Program::new("sleep").arg("60").limit(Duration::from_millis(50));
         assert!(matches!(SystemRunner.run(&program), Err(RunError::TimedOut { .. })));
+    }
+
+    #[test]
+    fn a_program_apart_has_a_group_of_its_own() {
+        let group = |program: Program| {
+            let done = SystemRunner.run(&program).unwrap();
+            // The fifth field of proc_pid_stat(5).
+            String::from_utf8(done.stdout).unwrap().split(' ').nth(4).unwrap().to_owned()
+        };
+        let stat = Program::new("cat").arg("/proc/self/stat");
+        let ours = rustix::process::getpgrp().as_raw_nonzero().to_string();
+        assert_eq!(group(stat.clone()), ours);
+        assert_ne!(group(stat.apart()), ours);
     }
 
     #[test]

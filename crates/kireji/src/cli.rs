@@ -1,12 +1,12 @@
 //! The command line.
 
+use std::io::BufReader;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use host::Sysroot;
+use host::{ArchiveError, Sysroot};
 
-use crate::CommandError;
-use crate::command;
+use crate::{CommandError, Exit, command, help};
 
 /// Give a PCI card from Linux to a guest, and take it back
 ///
@@ -15,8 +15,9 @@ use crate::command;
 #[derive(Debug, Parser)]
 #[command(name = "kireji", version, max_term_width = 100, infer_subcommands = false)]
 pub struct Cli {
-    /// Look at a captured host in this directory instead of the running one
-    #[arg(long, global = true, value_name = "DIRECTORY", help_heading = "Global options")]
+    /// Look at a captured host, a file of `kireji snapshot` or a directory, instead of the running
+    /// one
+    #[arg(long, global = true, value_name = "FILE|DIRECTORY", help_heading = "Global options")]
     pub sysroot: Option<PathBuf>,
     /// What to do
     #[command(subcommand)]
@@ -26,9 +27,13 @@ pub struct Cli {
 /// One command.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Say whether this host can give a card away, and if not, why
+    Doctor(command::doctor::Args),
     /// List every PCI function, who has it and what it belongs to
+    #[command(after_long_help = help::LIST)]
     List(command::list::Args),
     /// Show one card or function
+    #[command(after_long_help = help::SHOW)]
     Show(command::show::Args),
     /// Reserve a card for vfio-pci from the next boot on
     Reserve(command::reserve::Args),
@@ -37,23 +42,32 @@ pub enum Command {
     /// Revert what `reserve` did last
     Undo(command::undo::Args),
     /// Take a card from its driver and give it to vfio-pci
-    #[command(visible_alias = "detach")]
+    #[command(visible_alias = "detach", after_long_help = help::TAKE)]
     Take(command::take::Args),
     /// Give a card back to its former driver
-    #[command(visible_alias = "reattach")]
+    #[command(visible_alias = "reattach", after_long_help = help::RETURN)]
     Return(command::give_back::Args),
     /// Show which cards are held, and by whom
     Status(command::status::Args),
     /// Restore the cards of processes that died
+    #[command(after_long_help = help::RECOVER)]
     Recover(command::recover::Args),
     /// Prove that a card can be driven through VFIO, without a guest
+    #[command(after_long_help = help::SELFTEST)]
     Selftest(command::selftest::Args),
     /// Run a guest with the card
+    #[command(after_long_help = help::RUN)]
     Run(command::run::Args),
     /// List the runs
     Runs(command::runs::Args),
     /// Show the log of a run
     Log(command::runs::LogArgs),
+    /// Capture what kireji reads of this host in one file, without what identifies its owner
+    Snapshot(command::snapshot::Args),
+    /// Look into a Haiku image, and change it without booting it
+    Image(command::image::Args),
+    /// Check a Haiku driver, and put it into an image
+    Driver(command::driver::Args),
     /// Explain a code
     Explain(command::explain::Args),
     /// Work in a virtual machine with an IOMMU and cards
@@ -78,15 +92,20 @@ impl Cli {
     /// Opens the host that the command is about.
     ///
     /// # Errors
-    /// The directory given with `--sysroot` cannot be opened.
+    /// What was given with `--sysroot` cannot be opened, or is no captured host.
     pub fn sysroot(&self) -> Result<Sysroot, CommandError> {
-        let opened = match &self.sysroot {
-            Some(root) => Sysroot::at(root),
-            None => Sysroot::host(),
+        const HINT: &str = "`--sysroot` takes a file that `kireji snapshot` wrote, or a directory \
+                            that holds `sys`, `proc` and `etc`";
+        let Some(root) = &self.sysroot else {
+            return Sysroot::host().map_err(CommandError::from);
         };
-        opened.map_err(|error| {
-            CommandError::from_source(crate::Exit::Usage, error)
-                .hint("`--sysroot` takes a directory that holds `sys`, `proc` and `etc`")
-        })
+        if root.is_file() {
+            let unpacked = std::fs::File::open(root)
+                .map_err(ArchiveError::from)
+                .and_then(|file| Sysroot::unpack(BufReader::new(file)));
+            return unpacked
+                .map_err(|error| CommandError::from_source(Exit::Usage, error).hint(HINT));
+        }
+        Sysroot::at(root).map_err(|error| CommandError::from_source(Exit::Usage, error).hint(HINT))
     }
 }

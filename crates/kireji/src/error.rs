@@ -56,18 +56,14 @@ impl CommandError {
         self
     }
 
+    /// Returns the reasons that were added.
+    pub fn all_reasons(&self) -> &[String] {
+        &self.reasons
+    }
+
     /// Returns the exit code.
     pub fn exit(&self) -> Exit {
         self.exit
-    }
-
-    /// Whether the reader of our output has gone, which is no failure of ours.
-    pub fn is_broken_pipe(&self) -> bool {
-        self.causes().any(|cause| {
-            cause
-                .downcast_ref::<io::Error>()
-                .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
-        })
     }
 
     fn causes(&self) -> impl Iterator<Item = &(dyn Error + 'static)> {

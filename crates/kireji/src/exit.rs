@@ -1,5 +1,6 @@
 //! Exit codes, one documented set for all commands.
 
+use std::io;
 use std::process::ExitCode;
 
 macro_rules! exits {
@@ -74,6 +75,17 @@ exits! {
     Rig = 90,
     /// Interrupted by a signal.
     Interrupted = 130,
+}
+
+impl Exit {
+    /// Returns the exit code of an operation on a file that the operating system refused.
+    pub fn of_io(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::PermissionDenied => Self::Permission,
+            io::ErrorKind::StorageFull => Self::NoSpace,
+            _ => Self::HostCannot,
+        }
+    }
 }
 
 /// What the process ends with: one of ours, or the code of a command that ran in a rig.

@@ -10,12 +10,15 @@ pub mod command;
 mod context;
 mod error;
 mod exit;
+mod help;
 mod shown;
 mod signals;
+mod streams;
 mod table;
 mod trouble;
 mod user;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -54,18 +57,19 @@ pub fn main() -> ExitCode {
         writer: &writer,
         clock: &host::SystemClock,
         vars: Vars::from_environment(&host),
-        out: &mut anstream::stdout(),
-        err: &mut anstream::stderr(),
+        out: &mut streams::Data::new(anstream::stdout()),
+        err: &mut streams::Narration::new(anstream::stderr()),
         width: context::terminal_width(),
     };
-    run(cli, &mut context).into()
+    // A defect has an exit code of its own, whatever it is; the panic itself says what and where.
+    let ended = catch_unwind(AssertUnwindSafe(|| run(cli, &mut context)));
+    ended.unwrap_or_else(|_| Exit::Internal.into()).into()
 }
 
 /// Runs one command and reports its error, if it has one.
 pub fn run(cli: cli::Cli, context: &mut Context<'_>) -> Code {
     match command::run(cli, context) {
         Ok(code) => code,
-        Err(error) if error.is_broken_pipe() => Exit::Done.into(),
         Err(error) => {
             error.report(context.err);
             error.exit().into()
@@ -85,8 +89,12 @@ fn usage(error: &clap::Error) -> Exit {
     let asked = !error.use_stderr();
     match error.print() {
         Ok(()) if asked => Exit::Done,
-        Err(failure) if asked && failure.kind() != std::io::ErrorKind::BrokenPipe => Exit::Internal,
-        Err(_) if asked => Exit::Done,
+        Err(failure) if asked && failure.kind() == std::io::ErrorKind::BrokenPipe => Exit::Done,
+        Err(failure) if asked => {
+            let failure = CommandError::from(failure);
+            failure.report(&mut anstream::stderr());
+            failure.exit()
+        }
         _ => Exit::Usage,
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::low_level::{pipe, unregister};
 
@@ -32,6 +33,14 @@ impl Signals {
             signals.ids.push(pipe::register(signal, writer.try_clone()?)?);
         }
         Ok(signals)
+    }
+}
+
+impl Signals {
+    /// Whether one has come.
+    pub fn came(&self) -> bool {
+        let mut polled = [PollFd::new(&self.reader, PollFlags::IN)];
+        poll(&mut polled, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
     }
 }
 

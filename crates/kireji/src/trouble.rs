@@ -1,4 +1,4 @@
-//! The codes of errors that are no refusals, and what they mean.
+//! The codes of errors that are neither refusals nor findings, and what they mean.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,23 +8,23 @@ use pci::refusal::{Code, Explanation};
 /// A code that `kireji explain` knows.
 #[derive(Clone, Copy, Debug)]
 pub enum Known {
-    /// The code of a refusal.
-    Refusal(Code),
+    /// The code of a refusal or a finding.
+    Code(Code),
     /// The code of another error.
     Trouble(&'static str, Explanation),
 }
 
 impl Known {
-    /// All codes, those of refusals first.
+    /// All codes, those of refusals and findings first.
     pub fn all() -> impl Iterator<Item = Self> {
         let troubles = TROUBLES.iter().map(|(code, text)| Self::Trouble(code, *text));
-        Code::ALL.into_iter().map(Self::Refusal).chain(troubles)
+        Code::ALL.iter().copied().map(Self::Code).chain(troubles)
     }
 
     /// Returns what the code means.
     pub fn explanation(self) -> Explanation {
         match self {
-            Self::Refusal(code) => code.explanation(),
+            Self::Code(code) => code.explanation(),
             Self::Trouble(_, text) => text,
         }
     }
@@ -33,7 +33,7 @@ impl Known {
 impl fmt::Display for Known {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Refusal(code) => code.fmt(f),
+            Self::Code(code) => code.fmt(f),
             Self::Trouble(code, _) => f.pad(code),
         }
     }
@@ -60,6 +60,18 @@ const TROUBLES: &[(&str, Explanation)] = &[
             meaning: "Another kireji holds the card, is taking or returning it, or was killed while \
                       a helper of it writes to the kernel. A card is held under one lease.",
             remedy: "`kireji status` shows who holds it. End that run, or return the card.",
+        },
+    ),
+    (
+        "E-LEASE-DAMAGED",
+        Explanation {
+            title: "A lease cannot be used",
+            meaning: "The file that tells how a card was before it was taken is damaged, was put \
+                      there by somebody else, or was written by another version of kireji. The \
+                      card is left alone: what it had is not known. Other cards are not affected.",
+            remedy: "If another version of kireji took the card, return it with that. Otherwise see \
+                     with `kireji show` which driver the card has, bring it where it belongs, and \
+                     remove the file that `kireji status` names. A reboot does all of that.",
         },
     ),
     (
@@ -100,44 +112,12 @@ const TROUBLES: &[(&str, Explanation)] = &[
         },
     ),
     (
-        "E-NO-FUNCTION",
-        Explanation {
-            title: "There is no such PCI function",
-            meaning: "Nothing answers at the address, or it was written wrongly: bus and device are \
-                      hexadecimal, the function is 0 to 7.",
-            remedy: "`kireji list` shows the functions of this host.",
-        },
-    ),
-    (
         "E-NO-USER",
         Explanation {
             title: "There is no such user",
             meaning: "A card can be prepared for a user of this host, named as in its list of users \
                       or by number.",
             remedy: "`getent passwd` lists the users.",
-        },
-    ),
-    (
-        "E-NO-VFIO-PCI",
-        Explanation {
-            title: "The kernel has no driver vfio-pci",
-            meaning: "vfio-pci hands a device to user space. It is a module of the kernel that some \
-                      distributions keep in a package of its own.",
-            remedy: "Install the package with all modules of the running kernel; reboot if the kernel \
-                     was updated since it was started.",
-        },
-    ),
-    (
-        "E-NO-INTERRUPT-REMAPPING",
-        Explanation {
-            title: "Interrupts are not remapped",
-            meaning: "A card sends interrupts by writing to memory. Without interrupt remapping a \
-                      guest that drives the card can send the host any interrupt, and so get at the \
-                      host itself; VFIO refuses the card.",
-            remedy: "Switch interrupt remapping on: in the firmware's setup (with VT-d or AMD-Vi, \
-                     often together with x2APIC), and without `intremap=off` on the kernel's command \
-                     line. Where the guest is trusted as the host is, write Y to \
-                     /sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts.",
         },
     ),
     (
@@ -156,16 +136,6 @@ const TROUBLES: &[(&str, Explanation)] = &[
             meaning: "The IOMMU cannot keep the functions of one group apart, so VFIO opens a group \
                       only if no driver of the host has a part of it.",
             remedy: "Take the other functions too (`--with-group`), if the host can do without.",
-        },
-    ),
-    (
-        "E-LOCKED-MEMORY",
-        Explanation {
-            title: "The user may not lock enough memory",
-            meaning: "The card writes to the guest's memory at any time, so VFIO locks all of it. How \
-                      much a user may lock is limited, usually to a few MiB.",
-            remedy: "Put a line `USER hard memlock KIB` into a file in /etc/security/limits.d and log \
-                     in again, or run as root: kireji then raises the limit for QEMU alone.",
         },
     ),
     (
@@ -193,6 +163,15 @@ mod tests {
         for text in ["", "E-", "nothing"] {
             assert!(text.parse::<Known>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn no_code_is_explained_twice() {
+        let mut codes: Vec<_> = Known::all().map(|code| code.to_string()).collect();
+        let count = codes.len();
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), count);
     }
 
     #[test]

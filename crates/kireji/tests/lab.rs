@@ -90,6 +90,8 @@ fn intel_takes_and_returns() {
             &format!("disk-data {NVME}"),
             &format!("rom {NIC} {EDU}"),
             &format!("probe-is-silent {NIC}"),
+            &format!("is-interrupted {NIC}"),
+            &format!("stays-while-unwell {NIC}"),
             &format!("user-is-named {EDU}"),
         ],
     );
@@ -107,8 +109,30 @@ fn the_ways_to_reset_a_card_are_limited_and_restored() {
 }
 
 #[test]
+fn a_default_route_outside_of_the_main_table_is_not_overlooked() {
+    // Linux lists the routes of all tables of IPv6 with their interfaces, and of IPv4 without.
+    let script = "ip link set eth0 up; ip route add default dev eth0 table 200
+        kireji take 01:00.0 --allow NIC-UP; echo $?
+        ip route del default table 200; ip -6 route add default dev eth0 table 201
+        kireji take 01:00.0 --allow NIC-UP; echo $?";
+    let output = Command::new(env!("CARGO_BIN_EXE_kireji"))
+        .args(["lab", "run", "intel", "--", "/bin/sh", "-c", script])
+        .output()
+        .expect("kireji runs");
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "10\n10\n", "{err}");
+    assert!(err.contains("whether eth0 carries the default route of table 200"), "{err}");
+    assert!(err.contains("eth0 → the default route [E-NIC-DEFAULT-ROUTE]"), "{err}");
+}
+
+#[test]
 fn a_write_that_outlives_kireji_is_waited_for() {
     scenarios("intel", &[&format!("late-write {NIC} {EDU}")]);
+}
+
+#[test]
+fn a_write_that_hangs_is_given_up_and_what_ended_after_all_recovered() {
+    scenarios("intel", &[&format!("hung-and-ended {NIC}")]);
 }
 
 #[test]

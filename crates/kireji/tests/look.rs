@@ -2,7 +2,10 @@
 
 mod common;
 
-use common::kireji;
+use std::path::{Path, PathBuf};
+
+use common::{kireji, kireji_at, kireji_with};
+use host::Sysroot;
 use kireji::Exit;
 use testkit::fake_kernel::FakeKernel;
 use testkit::tree::{Bar, Function, Port, Tree};
@@ -108,6 +111,44 @@ fn status_of_a_host_with_nothing_held() {
     assert_eq!(json.out, "{\n  \"schema\": 1,\n  \"leases\": []\n}\n");
 }
 
+#[test]
+fn list_is_narrowed_by_what_is_asked_for() {
+    let kernel = desktop();
+    for (args, addresses) in [
+        (&["--class", "03"][..], &["29:00.0"][..]),
+        (&["--class", "ethernet"], &["00:19.0"]),
+        (&["--class", "0403"], &["29:00.1"]),
+        (&["--driver", "none"], &["00:00.0"]),
+        (&["--driver", "radeon"], &["29:00.0"]),
+        (&["--group", "3"], &["29:00.0", "29:00.1"]),
+        (&["--group", "none"], &[]),
+        (&["--vendor", "1002", "--driver", "snd_hda_intel"], &["29:00.1"]),
+        (&["--vendor", "INTEL"], &["00:00.0", "00:19.0"]),
+    ] {
+        let ended = kireji(&kernel, &[&["list"], args].concat());
+        assert_eq!(ended.exit, Exit::Done);
+        let listed: Vec<_> =
+            ended.out.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
+        assert_eq!(listed, addresses, "{args:?}");
+    }
+}
+
+#[test]
+fn the_topology_is_a_picture_too() {
+    let kernel = desktop();
+    let file = kernel.tree.locate("/tree.svg");
+    let ended = kireji(&kernel, &["list", "--svg", file.to_str().expect("UTF-8")]);
+    assert_eq!(ended.exit, Exit::Done);
+    let picture = std::fs::read_to_string(&file).expect("the picture");
+    assert!(picture.starts_with("<svg ") && picture.ends_with("</svg>\n"));
+    assert_eq!(picture.matches("<rect x=").count(), 5, "a badge for each function");
+    assert_eq!(picture.matches("<path ").count(), 2, "a line for each function below a bridge");
+    assert!(picture.contains("29:00.0 VGA compatible controller"));
+    for unsafe_part in ["<script", "href", "<image"] {
+        assert!(!picture.contains(unsafe_part));
+    }
+}
+
 /// Runs the lab of a user who has no provisioned one, with these programs in `PATH`.
 fn unprovisioned(programs: &std::path::Path, rig: &str) -> std::process::Output {
     std::process::Command::new(env!("CARGO_BIN_EXE_kireji"))
@@ -131,4 +172,90 @@ fn what_a_rig_needs_and_the_host_has_not_is_told_with_the_command_that_helps() {
     let err = String::from_utf8_lossy(&without_disk.stderr).into_owned();
     assert_eq!(without_disk.status.code(), Some(14), "{err}");
     insta::assert_snapshot!(err);
+}
+
+/// A host with so many functions of different cards.
+fn host_of(count: usize) -> Tree {
+    let mut tree = Tree::new();
+    for number in 0..count {
+        let address = format!("0000:{:02x}:{:02x}.{}", number / 256, number / 8 % 32, number % 8);
+        let group = u32::try_from(number).expect("a small number");
+        tree.add(Function::new(&address, 0x8086, 0x10d3).class(0x02_0000).group(group));
+    }
+    tree
+}
+
+/// How much the host is asked for grows with its functions, and no faster.
+#[test]
+fn looking_takes_as_many_steps_as_there_are_functions() {
+    for command in ["list", "doctor"] {
+        let steps = |count: usize| {
+            let kernel = FakeKernel::new(host_of(count));
+            let mut host = kernel.tree.sysroot();
+            host.record();
+            let ended = kireji_at(&host, &kernel, &[command, "--json"], true);
+            assert!(ended.err.is_empty(), "{}", ended.err);
+            host.recorded().operations
+        };
+        let [few, more, many] = [64, 128, 256].map(steps);
+        assert_eq!(many - more, 2 * (more - few), "{command}: {few}, {more}, {many}");
+        // Four for the list; for the doctor also what decides for each function and its group.
+        let each = (more - few) / 64;
+        let most = if command == "list" { 6 } else { 24 };
+        assert!(each <= most, "{command} takes {each} steps for a function");
+    }
+}
+
+/// The kernel would resume a bridge or a card that sleeps, to let its configuration space be read.
+#[test]
+fn what_sleeps_is_not_woken() {
+    let mut tree = Tree::new();
+    let asleep = |function: Function| {
+        function
+            .attribute("power_state", "D3cold\n")
+            .attribute("power/runtime_status", "suspended\n")
+    };
+    tree.add(asleep(Function::port("0000:00:1c.0", Port::Root, 1).slot().group(1)));
+    let card = Function::new("0000:01:00.0", 0x8086, 0x10d3).class(0x02_0000).express();
+    tree.add(asleep(card.below("0000:00:1c.0").group(2)));
+    let kernel = FakeKernel::new(tree);
+    for args in [&["list"][..], &["list", "--tree"], &["show", "01:00.0"], &["doctor"]] {
+        let mut host = kernel.tree.sysroot();
+        host.record();
+        let ended = kireji_at(&host, &kernel, args, true);
+        let woke = host.recorded().files.into_keys().find(|path| {
+            path.ends_with("config")
+                || path.ends_with("current_link_speed")
+                || path.ends_with("rom")
+        });
+        assert_eq!(woke.as_deref(), None, "{args:?}: {}", ended.err);
+    }
+}
+
+/// Status and words of one finding, with this QEMU.
+fn finding(qemu: &Path, code: &str) -> Option<(String, String)> {
+    let kernel = FakeKernel::new(Tree::new());
+    let host = Sysroot::host().expect("the running host");
+    let ended = kireji_with(&host, &kernel, &["doctor", "--json"], true, Some(qemu.to_owned()));
+    let document: serde_json::Value = serde_json::from_str(&ended.out).expect("JSON");
+    let findings = document["findings"].as_array().expect("findings");
+    let found = findings.iter().find(|finding| finding["code"] == code)?;
+    let text = |key: &str| found[key].as_str().unwrap_or_default().to_owned();
+    Some((text("status"), text("says")))
+}
+
+#[test]
+fn qemu_is_asked_what_it_can_do() {
+    let none = finding(Path::new("/nonexistent/qemu"), "E-QEMU").expect("a finding");
+    assert_eq!(none.0, "fail");
+    assert_eq!(finding(Path::new("/nonexistent/qemu"), "E-QEMU-DEVICES"), None);
+    // It runs, and says nothing.
+    let mute = finding(Path::new("/bin/true"), "E-QEMU").expect("a finding");
+    assert_eq!(mute.0, "unmeasured", "{}", mute.1);
+    let qemu = std::env::var_os("KIREJI_QEMU").map(PathBuf::from);
+    let qemu = qemu.unwrap_or_else(|| "/usr/bin/qemu-system-x86_64".into());
+    for code in ["E-QEMU", "E-QEMU-DEVICES"] {
+        let there = finding(&qemu, code).expect("a finding");
+        assert_eq!(there.0, "pass", "{code}: {}", there.1);
+    }
 }

@@ -7,9 +7,11 @@ use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus, Stdio};
 
-use common::{kireji, kireji_with};
-use host::{Finished, Program, RunError, Runner};
-use kireji::Exit;
+use clap::Parser;
+use common::kireji;
+use host::{Finished, Program, RunError, Runner, SystemClock};
+use kireji::cli::Cli;
+use kireji::{Code, Context, Exit, Vars};
 use testkit::fake_kernel::FakeKernel;
 use testkit::tree::{Function, Port, Tree};
 
@@ -143,6 +145,31 @@ fn a_kernel_without_vfio_pci_stops_the_plan() {
     assert!(ended.err.contains("kernel 6.12.9 has no vfio-pci"), "{}", ended.err);
 }
 
+/// Runs a command with a runner of programs in place of the machine's.
+fn kireji_with(
+    kernel: &FakeKernel,
+    args: &[&str],
+    is_root: bool,
+    runner: &dyn Runner,
+) -> (Code, String) {
+    let host = kernel.tree.sysroot();
+    let mut err = Vec::new();
+    let mut context = Context {
+        host: &host,
+        writable: true,
+        runner,
+        writer: kernel,
+        clock: &SystemClock,
+        vars: Vars { is_root, ..Vars::default() },
+        out: &mut std::io::sink(),
+        err: &mut err,
+        width: None,
+    };
+    let cli = Cli::try_parse_from([&["kireji"], args].concat()).expect("a valid command line");
+    let exit = kireji::run(cli, &mut context);
+    (exit, String::from_utf8(err).expect("text"))
+}
+
 /// Programs of which none is really run; the first fails.
 #[derive(Debug, Default)]
 struct FirstFails(RefCell<Vec<String>>);
@@ -161,25 +188,25 @@ fn a_plan_whose_command_fails_leaves_the_host_as_it_was() {
     let kernel = FakeKernel::new(debian());
     let runner = FirstFails::default();
     let args = ["reserve", "29:00", "--yes", "--allow", "E-UNMEASURED"];
-    let ended = kireji_with(&kernel, &args, true, &runner);
-    assert_eq!(ended.exit, Exit::HostCannot);
-    assert!(ended.err.contains("update-initramfs"), "{}", ended.err);
-    assert!(ended.err.contains("no space left on device"), "{}", ended.err);
+    let (exit, err) = kireji_with(&kernel, &args, true, &runner);
+    assert_eq!(exit, Exit::HostCannot);
+    assert!(err.contains("update-initramfs"), "{}", err);
+    assert!(err.contains("no space left on device"), "{}", err);
     assert!(!kernel.tree.locate("/etc/kireji").exists());
     assert!(!kernel.tree.locate("/etc/initramfs-tools").exists());
     assert_eq!(*runner.0.borrow(), ["update-initramfs", "update-initramfs"]);
 
     // It succeeds now, but builds nothing, which is seen.
-    let ended = kireji_with(&kernel, &args, true, &runner);
-    assert_eq!(ended.exit, Exit::Unproven, "{}", ended.err);
+    let (exit, err) = kireji_with(&kernel, &args, true, &runner);
+    assert_eq!(exit, Exit::Unproven, "{}", err);
     assert!(kernel.tree.locate("/etc/kireji/reservations").exists());
-    let ended = kireji_with(&kernel, &["undo"], true, &runner);
-    assert_eq!(ended.exit, Exit::Done, "{}", ended.err);
+    let (exit, err) = kireji_with(&kernel, &["undo"], true, &runner);
+    assert_eq!(exit, Exit::Done, "{}", err);
     assert!(!kernel.tree.locate("/etc/kireji").exists());
-    let ended = kireji_with(&kernel, &["undo"], true, &runner);
-    assert_eq!(ended.exit, Exit::Usage);
-    let ended = kireji_with(&kernel, &args, false, &runner);
-    assert_eq!(ended.exit, Exit::Permission);
+    let (exit, _) = kireji_with(&kernel, &["undo"], true, &runner);
+    assert_eq!(exit, Exit::Usage);
+    let (exit, _) = kireji_with(&kernel, &args, false, &runner);
+    assert_eq!(exit, Exit::Permission);
 }
 
 #[test]

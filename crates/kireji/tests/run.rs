@@ -164,7 +164,116 @@ fn a_missing_rom_file_is_told() {
     place.kernel.tree.add(vga);
     let missing = place.path("no.rom");
     let words = ["--device", VGA, "--accel", "tcg", "--romfile", &missing];
-    place.fails("good.image", &words, Exit::Image, "no.rom");
+    place.fails("good.image", &words, Exit::Usage, "no.rom");
+}
+
+/// What is wrong is found before the card is touched, and a dry run finds it too.
+#[test]
+fn what_the_host_has_not_got_is_told_before_the_card_is_taken() {
+    let place = Place::new();
+    place.kernel.tree.write("/sys/bus/usb/devices/1-2/idVendor", "046d\n");
+    place.kernel.tree.write("/sys/bus/usb/devices/1-2/idProduct", "c31c\n");
+    let busy = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let forward = format!("{}:80", busy.local_addr().expect("its number").port());
+    let (nowhere, file) = (place.path("nowhere"), place.path("good.image"));
+    for (words, exit, says) in [
+        (&["--romfile", &nowhere][..], Exit::Usage, "nowhere"),
+        (&["--romfile", place.dir.path().to_str().expect("text")], Exit::Usage, "cannot read"),
+        (&["--input", &nowhere], Exit::Usage, "nowhere"),
+        (&["--input", &file], Exit::Usage, "no input device"),
+        (&["--forward", &forward], Exit::Busy, "cannot lead to the guest"),
+        (&["--forward", "2222:22", "--forward", "2222:80"], Exit::Usage, "to two places"),
+        (&["--usb", "1234:5678"], Exit::Usage, "no USB device 1234:5678"),
+        (&["--state", "../work"], Exit::Usage, "no name for an overlay"),
+        (&["--reset", "flr"], Exit::HostCannot, "in the way `flr`"),
+    ] {
+        let words = [&["--device", NIC, "--accel", "tcg"], words].concat();
+        place.fails("good.image", &words, exit, says);
+        place.fails("good.image", &[&words[..], &["--dry-run"]].concat(), exit, says);
+    }
+    let words = ["--accel", "tcg", "--dry-run", "--usb", "046d:c31c"];
+    let ended = place.run("good.image", &words);
+    assert_eq!(ended.exit, Exit::Done, "{}", ended.err);
+}
+
+#[test]
+fn an_option_that_another_makes_meaningless_is_told() {
+    let place = Place::new();
+    let linux = ["--guest", "linux", "--device", NIC];
+    place.fails("good.image", &linux, Exit::Usage, "an image is for Haiku");
+    for (words, says) in [
+        (&["--guest", "linux", "--device", NIC, "--state", "work"][..], "`--state` is for Haiku"),
+        (&["--guest", "linux", "--device", NIC, "--persist"], "`--persist` is for Haiku"),
+        (&["--guest", "linux", "--device", NIC, "--disk-bus", "ahci"], "`--disk-bus` is for Haiku"),
+        (&["--kernel", "vmlinuz"], "`--kernel` is for the reference guest"),
+        (&["--dhcp"], "`--dhcp` is for the reference guest"),
+        (&["--reset", "flr"], "`--reset` needs a card"),
+        (&["--romfile", "card.rom"], "`--romfile` needs a card"),
+        (&["--with-group"], "`--with-group` needs a card"),
+        // Not even KVM is tried.
+        (&["--qemu", "/nonexistent"], "an image is missing"),
+    ] {
+        let ended = kireji(&place.kernel, &[&["run"], words].concat());
+        assert_eq!(ended.exit, Exit::Usage, "{words:?}: {}", ended.err);
+        assert!(ended.err.contains(says), "{words:?}: {}", ended.err);
+    }
+}
+
+#[test]
+fn a_defect_in_the_middle_of_a_run_gives_the_card_back() {
+    /// Panics where the run is announced, which is after the take.
+    struct Defect(Vec<u8>);
+    impl std::io::Write for Defect {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.extend(bytes);
+            assert!(!bytes.starts_with(b"run "), "a defect");
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let place = Place::new();
+    place.kernel.tree.write("/dev/vfio/vfio", "");
+    let image = place.path("good.image");
+    let words = ["kireji", "run", &image, "--device", NIC, "--accel", "tcg", "--memory", "64"];
+    let mut err = Defect(Vec::new());
+    let host = place.kernel.tree.sysroot();
+    let exit = common::kireji_to(
+        &host,
+        &place.kernel,
+        &words[1..],
+        true,
+        None,
+        [&mut Vec::new(), &mut err],
+    );
+    let said = String::from_utf8_lossy(&err.0).into_owned();
+    assert_eq!(exit, Exit::Internal, "{said}");
+    assert!(said.contains("because a defect"), "{said}");
+    assert!(said.contains("0000:00:03.0 is back on e1000e"), "{said}");
+    assert_eq!(place.kernel.binding(NIC).0.as_deref(), Some("e1000e"));
+    let runs = kireji(&place.kernel, &["runs"]);
+    assert!(runs.out.contains("A defect in kireji ended the run."), "{}", runs.out);
+}
+
+#[test]
+fn a_run_that_fails_before_qemu_is_recorded_with_the_reason() {
+    let mut place = Place::new();
+    place.kernel.refuse("/sys/bus/pci/drivers_probe", 22);
+    let events = "/home/user/.local/state/kireji/runs";
+    let words = ["run", &place.path("good.image"), "--device", NIC, "--accel", "tcg", "--json"];
+    let ended = kireji(&place.kernel, &words);
+    assert_ne!(ended.exit, Exit::Done);
+    let lines: Vec<serde_json::Value> =
+        ended.out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let (first, last) = (&lines[0], &lines[lines.len() - 1]);
+    assert_eq!((&first["event"], &first["schema"]), (&"run".into(), &1.into()));
+    assert_eq!(last["event"], "verdict");
+    let run = place.kernel.tree.locate(events).join(first["run"].as_str().expect("its name"));
+    let end = std::fs::read(run.join("end.json")).expect("the end");
+    let end: serde_json::Value = serde_json::from_slice(&end).expect("JSON");
+    assert_eq!((&end["exit_code"], &end["outcome"]), (&last["exit_code"], &last["outcome"]));
+    assert!(!run.join("overlay.qcow2").exists());
 }
 
 #[test]
@@ -186,6 +295,9 @@ fn a_card_that_was_taken_stays_so_and_belongs_to_its_user() {
     let roots = kireji(&place.kernel, &words);
     assert_eq!(roots.exit, Exit::Done, "{}", roots.err);
     assert!(roots.out.contains("vfio-pci,host=0000:00:03.0"), "{}", roots.out);
+    let status = kireji(&place.kernel, &["status", "--json"]);
+    let status: serde_json::Value = serde_json::from_str(&status.out).expect("JSON");
+    assert_eq!(status["leases"][0]["state"], "held");
     place.kernel.kill(None);
     let reset = kireji(
         &place.kernel,
@@ -197,6 +309,43 @@ fn a_card_that_was_taken_stays_so_and_belongs_to_its_user() {
 }
 
 #[test]
+fn the_functions_of_a_users_card_stay_together() {
+    let (port, both) = ("0000:00:1c.0", ["0000:01:00.0", "0000:01:00.1"]);
+    let mut tree = Tree::new();
+    tree.add(Function::port(port, Port::Root, 1).slot().driver("pcieport").group(1));
+    for address in both {
+        let function = Function::new(address, 0x8086, 0x10d3).class(0x02_0000);
+        let speed = ("max_link_speed", "2.5 GT/s PCIe\n");
+        tree.add(function.below(port).group(2).attribute(speed.0, speed.1));
+    }
+    // With this below the port, it matters whether that leads to a slot.
+    tree.add(Function::new("0000:01:01.0", 0x8086, 0x10d3).below(port).group(3));
+    let kernel = FakeKernel::new(tree);
+    let uid = rustix::process::geteuid().as_raw();
+    kernel.tree.write("/etc/passwd", format!("me:x:{uid}:100::/home/me:/bin/sh\n"));
+    let taken = kireji(&kernel, &["take", "01:00", "--function", "--for", "me"]);
+    assert_eq!(taken.exit, Exit::Done, "{}", taken.err);
+    // Of the port, a user sees the first 64 bytes: not whether it leads to a slot.
+    let config = kernel.tree.locate(&format!("{}/config", kernel.tree.device(port)));
+    let bytes = std::fs::read(&config).expect("its configuration space");
+    std::fs::write(&config, &bytes[..64]).expect("a file");
+    let place = Place { dir: tempfile::tempdir().expect("a directory"), kernel };
+    image::write(&place.dir.path().join("good.image"), "hello\r\n", Then::PowerOff);
+    let image = place.path("good.image");
+    let words = ["run", &image, "--device", "01:00.1", "--accel", "tcg", "--dry-run"];
+    let planned = kireji_as(&place.kernel, &words, false);
+    assert_eq!(planned.exit, Exit::Done, "{}", planned.err);
+    let devices: Vec<_> =
+        planned.out.lines().filter(|line| line.starts_with("vfio-pci,")).collect();
+    let of = |line: &str, name: &str| {
+        line.split(',').find_map(|part| Some(part.strip_prefix(name)?.to_owned()))
+    };
+    assert_eq!(devices.len(), 2, "{}", planned.out);
+    assert_eq!(of(devices[0], "bus="), of(devices[1], "bus="), "{devices:?}");
+    assert_eq!(of(devices[1], "addr="), Some("00.1".into()), "{devices:?}");
+}
+
+#[test]
 fn there_is_no_run_yet() {
     let kernel = kernel();
     let runs = kireji(&kernel, &["runs"]);
@@ -204,6 +353,8 @@ fn there_is_no_run_yet() {
     assert_eq!(runs.err, "There was no run yet.\n");
     let log = kireji(&kernel, &["log"]);
     assert_eq!(log.exit, Exit::HostCannot);
+    let named = kireji(&kernel, &["log", "nope"]);
+    assert_eq!(named.exit, Exit::Usage, "{}", named.err);
 }
 
 /// Runs the program itself, with a state directory of its own.
@@ -248,10 +399,111 @@ fn a_guest_that_goes_on_is_stopped_when_its_time_is_up() {
     let args = ["run", &image, "--accel", "tcg", "--memory", "64", "--timeout", "1", "--json"];
     let ended = program(&state, &args);
     assert_eq!(ended.status.code(), Some(22), "{}", text(&ended.stderr));
-    for line in text(&ended.stdout).lines() {
-        let event: serde_json::Value = serde_json::from_str(line).expect("JSON lines");
-        assert!(event["event"].is_string(), "{line}");
+    let events: Vec<serde_json::Value> = text(&ended.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON lines"))
+        .collect();
+    assert!(events.iter().all(|event| event["event"].is_string()), "{events:?}");
+    let (first, last) = (&events[0], &events[events.len() - 1]);
+    assert_eq!((&first["event"], &first["schema"]), (&"run".into(), &1.into()));
+    assert_eq!((&last["event"], &last["exit_code"]), (&"verdict".into(), &22.into()));
+    let directory = Path::new(first["directory"].as_str().expect("a path"));
+    assert_eq!(first["run"], directory.file_name().and_then(|name| name.to_str()).unwrap_or("?"));
+    // The directory tells the same.
+    let kept = std::fs::read_to_string(directory.join("events.jsonl")).expect("the events");
+    assert_eq!(kept, text(&ended.stdout));
+}
+
+/// Nobody listens, and the run is made all the same; how it ended is what counts.
+#[test]
+fn a_closed_standard_error_changes_nothing() {
+    let place = Place::new();
+    let image = place.path("halt.image");
+    image::write(image.as_ref(), "waiting\r\n", Then::Halt);
+    let state = place.dir.path().join("state");
+    let closed = || {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        writer
+    };
+    let ended = Command::new(env!("CARGO_BIN_EXE_kireji"))
+        .args(["run", &image, "--accel", "tcg", "--memory", "64", "--timeout", "1"])
+        .env("XDG_STATE_HOME", &state)
+        .env("XDG_CACHE_HOME", state.join("cache"))
+        .stdout(closed())
+        .stderr(closed())
+        .status()
+        .expect("kireji runs");
+    assert_eq!(ended.code(), Some(22));
+    let log = program(&state, &["log"]);
+    assert_eq!(text(&log.stdout), "waiting\n");
+}
+
+#[test]
+fn a_time_that_nobody_lives_to_see_is_no_limit() {
+    let place = Place::new();
+    let image = place.path("good.image");
+    let state = place.dir.path().join("state");
+    let run = |limit| {
+        program(&state, &["run", &image, "--accel", "tcg", "--memory", "64", "--timeout", limit])
+    };
+    assert_eq!(run("18446744073709551615").status.code(), Some(2));
+    assert_eq!(run("0").status.code(), Some(2));
+    let ended = run("31536000");
+    assert_eq!(ended.status.code(), Some(0), "{}", text(&ended.stderr));
+    let lab = ["lab", "run", "intel", "--time-limit", "18446744073709551615", "--", "true"];
+    assert_eq!(program(&state, &lab).status.code(), Some(2));
+}
+
+/// Under sudo, what is asked of QEMU is asked as the user, and what is remembered is the user's.
+#[test]
+fn qemu_is_asked_as_the_user_who_called_sudo() {
+    use std::os::unix::fs::MetadataExt;
+    if !rustix::process::geteuid().is_root() {
+        // Only root can become a user.
+        return;
     }
+    let place = Place::new();
+    let set = |path: &str, mode| {
+        std::fs::set_permissions(place.path(path), Permissions::from_mode(mode)).expect("a mode");
+    };
+    set("", 0o755);
+    let real = std::env::var("KIREJI_QEMU").unwrap_or_else(|_| "qemu-system-x86_64".to_owned());
+    std::fs::create_dir(place.path("users")).expect("a directory");
+    set("users", 0o777);
+    let script = format!("#!/bin/sh\nid -u >> {}\nexec {real} \"$@\"\n", place.path("users/ids"));
+    std::fs::write(place.path("qemu"), script).expect("a file");
+    set("qemu", 0o755);
+    let run = |image: &str| {
+        Command::new(env!("CARGO_BIN_EXE_kireji"))
+            .args(["run", &place.path(image), "--qemu", &place.path("qemu")])
+            .args(["--accel", "tcg", "--memory", "64"])
+            .envs([("SUDO_UID", "54321"), ("SUDO_GID", "54321"), ("HOME", "/root")])
+            .env("XDG_STATE_HOME", place.path("users/state"))
+            .env("XDG_CACHE_HOME", place.path("users/cache"))
+            .output()
+            .expect("kireji runs")
+    };
+    let ended = run("good.image");
+    assert_eq!(ended.status.code(), Some(0), "{}", text(&ended.stderr));
+    let ids = std::fs::read_to_string(place.path("users/ids")).expect("the users");
+    assert!(ids.lines().count() > 3 && ids.lines().all(|id| id == "54321"), "{ids}");
+    let mut directories = vec![Path::new(&place.path("users/cache")).to_owned()];
+    let mut files = 0;
+    while let Some(path) = directories.pop() {
+        assert_eq!(std::fs::metadata(&path).expect("metadata").uid(), 54321, "{}", path.display());
+        if path.is_dir() {
+            let entries = std::fs::read_dir(&path).expect("a directory");
+            directories.extend(entries.map(|entry| entry.expect("an entry").path()));
+        } else {
+            files += 1;
+        }
+    }
+    assert!(files > 0);
+    // An image that only root may read is no image for the user's QEMU.
+    set("good.image", 0o600);
+    let denied = run("good.image");
+    assert_eq!(denied.status.code(), Some(13), "{}", text(&denied.stderr));
 }
 
 #[test]
@@ -322,11 +574,14 @@ fn qemu_gets_the_environment_of_the_user_who_called_sudo() {
 
 #[test]
 fn output_that_cannot_be_written_is_an_error_of_its_own() {
-    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
-    let ended = Command::new(env!("CARGO_BIN_EXE_kireji"))
-        .arg("explain")
-        .stdout(full)
-        .output()
-        .expect("kireji runs");
-    assert_eq!(ended.status.code(), Some(16), "{}", text(&ended.stderr));
+    for word in ["explain", "--help"] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
+        let ended = Command::new(env!("CARGO_BIN_EXE_kireji"))
+            .arg(word)
+            .stdout(full)
+            .output()
+            .expect("kireji runs");
+        assert_eq!(ended.status.code(), Some(16), "{word}: {}", text(&ended.stderr));
+        assert!(text(&ended.stderr).contains("cannot write the output"), "{word}");
+    }
 }

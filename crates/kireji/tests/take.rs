@@ -48,7 +48,7 @@ fn a_card_goes_and_comes_back() {
     assert_eq!(again.exit, Exit::Busy);
     insta::assert_snapshot!(again.err, @r"
     error: 0000:01:00.0 is taken already [E-BUSY]
-      hint: `kireji status` shows since when
+      hint: `kireji status` shows how it is held
     ");
     let back = kireji(&kernel, &["return", "01:00"]);
     assert_eq!(back.exit, Exit::Done);
@@ -196,6 +196,120 @@ fn a_card_whose_helper_still_writes_is_busy() {
     let recovered = kireji(&kernel, &["recover"]);
     assert_eq!(recovered.exit, Exit::Done, "{}", recovered.err);
     assert_eq!(kernel.binding(NIC), (Some("e1000e".into()), "(null)".into()));
+}
+
+/// A second card, below a port of its own.
+fn with_second_card(mut kernel: FakeKernel) -> FakeKernel {
+    let port = "0000:00:1d.0";
+    kernel.tree.add(Function::port(port, Port::Root, 2).slot().driver("pcieport").group(3));
+    kernel.tree.add(Function::new(SECOND, 0x1af4, 0x1100).class(0x07_0000).below(port).group(4));
+    kernel
+}
+
+const SECOND: &str = "0000:02:00.0";
+
+#[test]
+fn each_card_is_returned_by_itself() {
+    let kernel = with_second_card(kernel(true));
+    let taken = kireji(&kernel, &["take", "02:00", "01:00"]);
+    assert_eq!(taken.exit, Exit::Done, "{}", taken.err);
+    insta::assert_snapshot!(taken.err, @r"
+    return it with `kireji return 0000:01:00.0`
+    return it with `kireji return 0000:02:00.0`
+    ");
+    let back = kireji(&kernel, &["return", "02:00"]);
+    assert_eq!(back.out, "0000:02:00.0 has no driver again\n", "{}", back.err);
+    let status = kireji(&kernel, &["status"]);
+    assert!(status.out.contains(NIC) && !status.out.contains(SECOND), "{}", status.out);
+    assert_eq!(kernel.binding(NIC).0.as_deref(), Some("vfio-pci"));
+}
+
+#[test]
+fn a_dry_run_says_what_the_command_would() {
+    let kernel = kernel(true);
+    assert_eq!(kireji(&kernel, &["take", "01:00"]).exit, Exit::Done);
+    let real = kireji(&kernel, &["take", "01:00"]);
+    let planned = kireji(&kernel, &["take", "01:00", "--dry-run"]);
+    assert_eq!((planned.exit, &planned.err), (Exit::Busy.into(), &real.err));
+    assert_eq!(planned.out, "");
+    assert_eq!(kireji(&kernel, &["return", "01:00"]).exit, Exit::Done);
+
+    let host = kernel.tree.sysroot();
+    let keeper = vfio::take::Keeper::new(&host, &kernel);
+    let card = [NIC.parse().expect("an address")];
+    keeper.take(&card, vfio::take::Purpose::Run).expect("the fake kernel lets it");
+    kernel.be_alive(2000);
+    let planned = kireji(&kernel, &["take", "01:00", "--dry-run"]);
+    assert_eq!(planned.exit, Exit::Done, "{}", planned.err);
+    assert!(planned.err.contains("would first be recovered"), "{}", planned.err);
+    assert!(planned.out.contains("would go from e1000e to vfio-pci"), "{}", planned.out);
+}
+
+#[test]
+fn commands_that_look_say_what_is_pending() {
+    let kernel = kernel(true);
+    let host = kernel.tree.sysroot();
+    let keeper = vfio::take::Keeper::new(&host, &kernel);
+    let card = [NIC.parse().expect("an address")];
+    let looks = [&["list"][..], &["show", "01:00"], &["status"], &["status", "--json"]];
+    keeper.take(&card, vfio::take::Purpose::Run).expect("the fake kernel lets it");
+    for words in looks {
+        assert_eq!(kireji(&kernel, words).err, "", "{words:?}: its process lives");
+    }
+    kernel.be_alive(2000);
+    kernel.tree.write("/run/kireji/leases/0000:07:00.0.journal", "junk\n\n");
+    kernel.kill(None);
+    for words in looks {
+        let looked = kireji(&kernel, words);
+        assert_eq!(looked.exit, Exit::Done, "{}", looked.err);
+        insta::allow_duplicates! { insta::assert_snapshot!(looked.err, @r"
+        pending: processes that died left 0000:01:00.0 behind, which `kireji recover` restores; the lease of 0000:07:00.0 cannot be used, as `kireji status` explains
+        "); }
+    }
+    assert_eq!(kernel.writes(), []);
+}
+
+#[test]
+fn a_damaged_lease_is_told_and_in_no_other_ones_way() {
+    let kernel = with_second_card(kernel(true));
+    let lease = format!("/run/kireji/leases/{SECOND}.journal");
+    kernel.tree.write("/run/kireji/leases/junk.journal", "junk\n\n");
+    kernel.tree.write(&lease, "{\"header\":{\"schema\":9}}\n");
+    assert_eq!(kireji(&kernel, &["take", "01:00"]).exit, Exit::Done);
+    let status = kireji(&kernel, &["status"]);
+    assert_eq!(status.exit, Exit::Done, "{}", status.err);
+    for part in ["held until", "0000:02:00.0", "has version 9", "junk.journal"] {
+        assert!(status.out.contains(part), "{}", status.out);
+    }
+    assert_eq!(kireji(&kernel, &["return", "01:00"]).exit, Exit::Done);
+    for words in [&["take", "02:00"][..], &["take", "02:00", "--dry-run"], &["return", "02:00"]] {
+        let ended = kireji(&kernel, words);
+        assert_eq!(ended.exit, Exit::HostCannot);
+        assert!(ended.err.contains("[E-LEASE-DAMAGED]"), "{words:?}: {}", ended.err);
+        assert!(ended.err.contains("sudo rm"), "{words:?}: {}", ended.err);
+    }
+    let recovered = kireji(&kernel, &["recover"]);
+    assert_eq!(recovered.exit, Exit::HostCannot);
+    assert_eq!(recovered.err.matches("[E-LEASE-DAMAGED]").count(), 2, "{}", recovered.err);
+    kernel.tree.remove(&lease);
+    assert_eq!(kireji(&kernel, &["take", "02:00"]).exit, Exit::Done);
+}
+
+#[test]
+fn the_rom_of_a_card_that_a_run_has_is_left_alone() {
+    let mut kernel = kernel(true);
+    let rom = Function::new("0000:00:03.0", 0x8086, 0x10d3).rom(0xfeb0_0000, 0x1000, &[0x55]);
+    kernel.tree.add(rom.group(4));
+    let host = kernel.tree.sysroot();
+    let keeper = vfio::take::Keeper::new(&host, &kernel);
+    let card = ["0000:00:03.0".parse().expect("an address")];
+    keeper.take(&card, vfio::take::Purpose::Run).expect("the fake kernel lets it");
+    kernel.kill(None);
+    let file = kernel.tree.locate("/saved.rom");
+    let busy = kireji(&kernel, &["show", "00:03.0", "--rom", &file.to_string_lossy()]);
+    assert_eq!(busy.exit, Exit::Busy, "{}", busy.err);
+    assert!(busy.err.contains("E-BUSY"), "{}", busy.err);
+    assert_eq!(kernel.writes(), []);
 }
 
 #[test]

@@ -228,11 +228,11 @@ impl Session {
         cancel: Option<BorrowedFd<'_>>,
         input: &mut Input<'_>,
     ) -> Result<(), LabError> {
-        let deadline = match self.greeted {
-            Some(greeted) => greeted + self.time_limit,
-            None => self.started + self.boot_limit,
+        let (since, limit) = match self.greeted {
+            Some(greeted) => (greeted, self.time_limit),
+            None => (self.started, self.boot_limit),
         };
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left = limit.saturating_sub(since.elapsed());
         let readable = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
         // What is not waited for is polled for nothing, which the channel's end would show too.
         let never = PollFd::from_borrowed_fd(channel.as_fd(), PollFlags::empty());
@@ -244,8 +244,9 @@ impl Session {
             input.source().map_or(never.clone(), readable),
             if input.is_waiting() { writable } else { never },
         ];
-        let timeout = Timespec::try_from(left).unwrap_or_default();
-        match rustix::event::poll(&mut polled, Some(&timeout)) {
+        // What the clock cannot count never comes.
+        let timeout = Timespec::try_from(left).ok();
+        match rustix::event::poll(&mut polled, timeout.as_ref()) {
             Ok(0) => return Err(self.too_slow()),
             Ok(_) => {}
             Err(Errno::INTR) => return Ok(()),

@@ -327,7 +327,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(100))]
+        #![proptest_config(ProptestConfig::with_cases(48))]
 
         #[test]
         fn every_function_of_a_card_has_the_same_card(shapes in shapes()) {

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::{Class, Function, Host, Ids};
 
 /// Where distributions and `update-pciids` put the database.
-const PLACES: [&str; 3] =
+pub const DATABASES: [&str; 3] =
     ["/usr/share/misc/pci.ids", "/usr/share/hwdata/pci.ids", "/var/lib/pciutils/pci.ids"];
 /// The database has 1.4 MB; what is much larger is something else.
 const MOST: u64 = 16 << 20;
@@ -60,7 +60,7 @@ impl Names {
     /// copy in this program where the host has none that can be read.
     pub fn read(host: &Sysroot, functions: &Host) -> Self {
         let wanted = Wanted::of(functions.functions());
-        for path in PLACES {
+        for path in DATABASES {
             if let Ok(text) = host.read_limited(path, MOST) {
                 return Self::find(&text, &wanted, Source::File(path.into()));
             }
@@ -105,6 +105,33 @@ impl Names {
         let name =
             self.sub_classes.get(&class.number()).or_else(|| self.classes.get(&class.base()));
         name.map(String::as_str)
+    }
+
+    /// Returns a database that holds just these names.
+    pub fn database(&self) -> String {
+        let mut text = String::new();
+        for (vendor, name) in &self.vendors {
+            text += &format!("{vendor:04x}  {name}\n");
+            let first = Ids { vendor: *vendor, device: 0 };
+            let last = Ids { vendor: *vendor, device: u16::MAX };
+            for (ids, name) in self.devices.range(first..=last) {
+                text += &format!("\t{:04x}  {name}\n", ids.device);
+                let of_device = self.subsystems.iter().filter(|((device, _), _)| device == ids);
+                for ((_, subsystem), name) in of_device {
+                    text +=
+                        &format!("\t\t{:04x} {:04x}  {name}\n", subsystem.vendor, subsystem.device);
+                }
+            }
+        }
+        for (class, name) in &self.classes {
+            text += &format!("C {class:02x}  {name}\n");
+            let of_class =
+                self.sub_classes.iter().filter(|(sub, _)| sub.to_be_bytes()[0] == *class);
+            for (sub, name) in of_class {
+                text += &format!("\t{:02x}  {name}\n", sub.to_be_bytes()[1]);
+            }
+        }
+        text
     }
 
     fn find(text: &[u8], wanted: &Wanted, source: Source) -> Self {

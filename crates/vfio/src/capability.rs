@@ -2,6 +2,23 @@
 
 use vfio_bindings::bindings::vfio::vfio_info_cap_header;
 
+/// An answer of the kernel that makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the answer makes no sense: {0}")]
+pub struct Nonsense(pub(crate) String);
+
+impl From<String> for Nonsense {
+    fn from(what: String) -> Self {
+        Self(what)
+    }
+}
+
+impl Nonsense {
+    pub(crate) fn short(answer: &[u8]) -> Self {
+        Self(format!("{} bytes", answer.len()))
+    }
+}
+
 /// The most bytes that an answer with its capabilities may have.
 pub(crate) const MOST_BYTES: usize = 1 << 20;
 /// The most capabilities that an answer may have; the kernel knows a handful.

@@ -13,7 +13,7 @@ use vfio_bindings::bindings::vfio::{
     vfio_iommu_type1_info_cap_iova_range, vfio_iommu_type1_info_dma_avail,
 };
 
-use crate::capability::{self, MOST_BYTES, u32_at};
+use crate::capability::{self, MOST_BYTES, Nonsense, u32_at, u64_at};
 use crate::error::{Error, Result};
 use crate::space::{AddressSpace, Backend};
 use crate::sys::{IovaRanges, Mapping, Width};
@@ -217,33 +217,23 @@ impl AddressSpace {
     /// No function was opened yet, or the answer makes no sense.
     pub fn aperture(&self) -> Result<Aperture> {
         let address = self.0.address;
-        let nonsense = |operation, alignment: u64| {
-            let what = format!("an alignment of {alignment:#x}");
-            Err(Error::answer(address, operation, what))
-        };
         let aperture = match &self.0.backend {
             Backend::Container { container, .. } => {
-                let info = container.iommu_info().map_err(Error::kernel(address, GET_INFO))?;
-                let sizes = match info.flags & VFIO_IOMMU_INFO_PGSIZES {
-                    0 => 4096,
-                    _ => info.iova_pgsizes,
-                };
-                // The lowest bit is the smallest page.
-                let alignment = sizes & sizes.wrapping_neg();
-                let mut aperture = Aperture { ranges: None, alignment, mappings_left: None };
-                if info.flags & VFIO_IOMMU_INFO_CAPS != 0 {
-                    let size = usize::try_from(info.argsz).unwrap_or(usize::MAX);
+                let kernel = Error::kernel(address, GET_INFO);
+                let mut answer = container.iommu_info(0).map_err(kernel)?;
+                let has_capabilities = u32_at(&answer, offset_of!(vfio_iommu_type1_info, flags))
+                    .is_some_and(|flags| flags & VFIO_IOMMU_INFO_CAPS != 0);
+                if has_capabilities {
+                    let size = u32_at(&answer, offset_of!(vfio_iommu_type1_info, argsz));
+                    let size = usize::try_from(size.unwrap_or_default()).unwrap_or(usize::MAX);
                     if size > MOST_BYTES {
                         let what = format!("{size} bytes of capabilities");
                         return Err(Error::answer(address, GET_INFO, what));
                     }
-                    let bytes = container.iommu_info_bytes(size);
-                    let bytes = bytes.map_err(Error::kernel(address, GET_INFO))?;
-                    aperture
-                        .read_capabilities(&bytes)
-                        .map_err(|what| Error::answer(address, GET_INFO, what))?;
+                    answer = container.iommu_info(size).map_err(kernel)?;
                 }
-                aperture
+                Aperture::parse(&answer)
+                    .map_err(|Nonsense(what)| Error::answer(address, GET_INFO, what))?
             }
             Backend::Iommufd { iommufd, ioas } => {
                 let kernel = Error::kernel(address, IOVA_RANGES);
@@ -269,11 +259,8 @@ impl AddressSpace {
             }
         };
         if !aperture.alignment.is_power_of_two() {
-            let operation = match self.0.backend {
-                Backend::Container { .. } => GET_INFO,
-                Backend::Iommufd { .. } => IOVA_RANGES,
-            };
-            return nonsense(operation, aperture.alignment);
+            let what = Aperture::misaligned(aperture.alignment);
+            return Err(Error::answer(address, IOVA_RANGES, what));
         }
         Ok(aperture)
     }
@@ -351,6 +338,32 @@ impl AddressSpace {
 }
 
 impl Aperture {
+    /// Parses an answer to `VFIO_IOMMU_GET_INFO` (`struct vfio_iommu_type1_info` and what follows
+    /// it, include/uapi/linux/vfio.h), in this machine's byte order.
+    ///
+    /// # Errors
+    /// It is cut short, its capabilities lead out of it or have no end, or it has no page size.
+    pub fn parse(answer: &[u8]) -> std::result::Result<Self, Nonsense> {
+        let flags = u32_at(answer, offset_of!(vfio_iommu_type1_info, flags));
+        let sizes = u64_at(answer, offset_of!(vfio_iommu_type1_info, iova_pgsizes));
+        let (flags, sizes) = flags.zip(sizes).ok_or_else(|| Nonsense::short(answer))?;
+        let sizes = if flags & VFIO_IOMMU_INFO_PGSIZES == 0 { 4096 } else { sizes };
+        // The lowest bit is the smallest page.
+        let alignment = sizes & sizes.wrapping_neg();
+        if !alignment.is_power_of_two() {
+            return Err(Nonsense(Self::misaligned(alignment)));
+        }
+        let mut aperture = Self { ranges: None, alignment, mappings_left: None };
+        if flags & VFIO_IOMMU_INFO_CAPS != 0 {
+            aperture.read_capabilities(answer)?;
+        }
+        Ok(aperture)
+    }
+
+    fn misaligned(alignment: u64) -> String {
+        format!("an alignment of {alignment:#x}")
+    }
+
     fn read_capabilities(&mut self, answer: &[u8]) -> Result<(), String> {
         let first = offset_of!(vfio_iommu_type1_info, cap_offset);
         for (id, bytes) in capability::chain(answer, u32_at(answer, first).unwrap_or_default())? {

@@ -28,6 +28,7 @@ mod space;
 mod sys;
 pub mod take;
 
+pub use capability::Nonsense;
 pub use device::Device;
 pub use dma::{Access, Aperture, DmaMapping, IovaRange, Memory};
 pub use driver::is_vfio;

@@ -11,7 +11,7 @@ use vfio_bindings::bindings::vfio::{
     vfio_region_info, vfio_region_info_cap_sparse_mmap, vfio_region_info_cap_type,
 };
 
-use crate::capability::{self, MOST_BYTES, u32_at};
+use crate::capability::{self, MOST_BYTES, Nonsense, u32_at, u64_at};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::sys::{Mapping, Width};
@@ -77,37 +77,24 @@ impl Device {
 
     fn ask_region(&self, index: u32) -> Result<Option<RegionInfo>> {
         let kernel = Error::kernel(self.address(), GET_REGION_INFO);
-        let raw = match self.file.region_info(index) {
+        let nonsense = |what| Error::answer(self.address(), GET_REGION_INFO, what);
+        let mut answer = match self.file.region_info(index, 0) {
             // So drivers/vfio/pci answers for the VGA region of what is no VGA card.
             Err(Errno::INVAL) => return Ok(None),
             other => other.map_err(kernel)?,
         };
-        let mut info = RegionInfo {
-            index,
-            size: raw.size,
-            offset: raw.offset,
-            read: raw.flags & VFIO_REGION_INFO_FLAG_READ != 0,
-            write: raw.flags & VFIO_REGION_INFO_FLAG_WRITE != 0,
-            map: raw.flags & VFIO_REGION_INFO_FLAG_MMAP != 0,
-            sparse: None,
-            msix_mappable: false,
-            kind: None,
-        };
-        if raw.offset.checked_add(raw.size).is_none_or(|end| end > i64::MAX.unsigned_abs()) {
-            let what = format!("a region of {:#x} bytes at {:#x}", raw.size, raw.offset);
-            return Err(Error::answer(self.address(), GET_REGION_INFO, what));
-        }
-        if raw.flags & VFIO_REGION_INFO_FLAG_CAPS != 0 {
-            let size = usize::try_from(raw.argsz).unwrap_or(usize::MAX);
+        let has_capabilities = u32_at(&answer, offset_of!(vfio_region_info, flags))
+            .is_some_and(|flags| flags & VFIO_REGION_INFO_FLAG_CAPS != 0);
+        if has_capabilities {
+            let size = u32_at(&answer, offset_of!(vfio_region_info, argsz)).unwrap_or_default();
+            let size = usize::try_from(size).unwrap_or(usize::MAX);
             if size > MOST_BYTES {
-                let what = format!("{size} bytes of capabilities");
-                return Err(Error::answer(self.address(), GET_REGION_INFO, what));
+                return Err(nonsense(format!("{size} bytes of capabilities")));
             }
-            let bytes = self.file.region_info_bytes(index, size).map_err(kernel)?;
-            info.read_capabilities(&bytes)
-                .map_err(|what| Error::answer(self.address(), GET_REGION_INFO, what))?;
+            answer = self.file.region_info(index, size).map_err(kernel)?;
         }
-        Ok(Some(info))
+        let info = RegionInfo::parse(&answer).map_err(|Nonsense(what)| nonsense(what))?;
+        Ok(Some(RegionInfo { index, ..info }))
     }
 
     /// Reads a register: `width` bytes at `offset` of a region, in one access where `offset` is a
@@ -219,6 +206,38 @@ impl Device {
 }
 
 impl RegionInfo {
+    /// Parses an answer to `VFIO_DEVICE_GET_REGION_INFO` (`struct vfio_region_info` and what
+    /// follows it, include/uapi/linux/vfio.h), in this machine's byte order.
+    ///
+    /// # Errors
+    /// It is cut short, its capabilities lead out of it or have no end, or the region lies beyond
+    /// the end of any file.
+    pub fn parse(answer: &[u8]) -> std::result::Result<Self, Nonsense> {
+        let short = || Nonsense::short(answer);
+        let number = |at| u32_at(answer, at).ok_or_else(short);
+        let flags = number(offset_of!(vfio_region_info, flags))?;
+        let size = u64_at(answer, offset_of!(vfio_region_info, size)).ok_or_else(short)?;
+        let offset = u64_at(answer, offset_of!(vfio_region_info, offset)).ok_or_else(short)?;
+        if offset.checked_add(size).is_none_or(|end| end > i64::MAX.unsigned_abs()) {
+            return Err(Nonsense(format!("a region of {size:#x} bytes at {offset:#x}")));
+        }
+        let mut info = Self {
+            index: number(offset_of!(vfio_region_info, index))?,
+            size,
+            offset,
+            read: flags & VFIO_REGION_INFO_FLAG_READ != 0,
+            write: flags & VFIO_REGION_INFO_FLAG_WRITE != 0,
+            map: flags & VFIO_REGION_INFO_FLAG_MMAP != 0,
+            sparse: None,
+            msix_mappable: false,
+            kind: None,
+        };
+        if flags & VFIO_REGION_INFO_FLAG_CAPS != 0 {
+            info.read_capabilities(answer)?;
+        }
+        Ok(info)
+    }
+
     /// Why the kernel would not let this region be mapped; of use where [`RegionInfo::map`] is not
     /// set.
     pub fn why_not_mappable(&self) -> &'static str {

@@ -24,7 +24,9 @@ fn kernel() -> FakeKernel {
     let below = |address, class| {
         Function::new(address, 0x8086, 0x10d3).class(class).below("0000:00:1c.0").group(2)
     };
-    tree.add(below(NIC, 0x02_0000).driver("e1000e"));
+    // A capability list with power management alone, at 0xc8.
+    let nic = below(NIC, 0x02_0000).config(0x06, &[0x10]).config(0x34, &[0xc8]);
+    tree.add(nic.config(0xc8, &[0x01, 0]).driver("e1000e"));
     tree.add(below(SOUND, 0x04_0300).attribute("driver_override", "none-yet\n"));
     let mut kernel = FakeKernel::new(tree);
     kernel.natural(NIC, "e1000e");
@@ -126,6 +128,165 @@ fn a_hanging_unbind_is_told_and_never_tried_again() {
 }
 
 #[test]
+fn a_write_that_hung_and_ended_after_all_is_recovered() {
+    let mut kernel = kernel();
+    kernel.hang_on_unbind(NIC);
+    let host = kernel.tree.sysroot();
+    let keeper = Keeper::new(&host, &kernel);
+    let before = bindings(&kernel);
+    assert!(keeper.take(&card(), Purpose::Hold).unwrap_err().is_hung());
+    assert!(kernel.finish());
+    // The process that was told of it has not ended yet, and may be doing what it does then.
+    assert!(matches!(keeper.leases().unwrap()[0].state, State::Busy { .. }));
+    kernel.be_alive(2000);
+    assert_eq!(keeper.leases().unwrap()[0].state, State::Abandoned);
+    assert_eq!(recovered(&keeper), 1);
+    assert_eq!(bindings(&kernel), before);
+}
+
+/// Two cards, of which the second is the function `SOUND` alone.
+fn cards() -> [Vec<Address>; 2] {
+    [card()[..1].to_vec(), card()[1..].to_vec()]
+}
+
+#[test]
+fn each_card_has_a_lease_of_its_own() {
+    let kernel = kernel();
+    let host = kernel.tree.sysroot();
+    let keeper = Keeper::new(&host, &kernel);
+    let before = bindings(&kernel);
+    let yui = Recipient { name: None, uid: 65_533, gid: 100 };
+    let held = keeper.take_all(&cards(), Purpose::Hold, Some(&yui)).unwrap();
+    assert_eq!(keeper.leases().unwrap(), held);
+    let [first, second] = &held[..] else { panic!("{held:?}") };
+    keeper.give_back(first, &[]).unwrap();
+    assert_eq!(kernel.binding(NIC), before[0]);
+    assert_eq!(kernel.binding(SOUND).0.as_deref(), Some("vfio-pci"));
+    // Both are in one group: its node stays with its user until the last of them goes.
+    assert!(kernel.owners().iter().all(|(_, uid, _)| *uid == yui.uid), "{:?}", kernel.owners());
+    keeper.give_back(second, &[]).unwrap();
+    assert_eq!(bindings(&kernel), before);
+    let first_owner = host.node("/dev").unwrap().uid;
+    assert_eq!(kernel.owners().last().unwrap().1, first_owner);
+}
+
+#[test]
+fn of_several_cards_all_are_taken_or_none() {
+    let mut kernel = kernel();
+    kernel.refuse(&format!("/sys/bus/pci/devices/{SOUND}/driver_override"), 16);
+    let host = kernel.tree.sysroot();
+    let keeper = Keeper::new(&host, &kernel);
+    let before = bindings(&kernel);
+    let error = keeper.take_all(&cards(), Purpose::Hold, None).unwrap_err();
+    assert!(matches!(error, TakeError::Step { .. }), "{error}");
+    assert_eq!(bindings(&kernel), before);
+    assert_eq!(keeper.leases().unwrap(), []);
+}
+
+#[test]
+fn a_hanging_card_keeps_no_other_one() {
+    let mut kernel = kernel();
+    kernel.hang_on_unbind(NIC);
+    let host = kernel.tree.sysroot();
+    let keeper = Keeper::new(&host, &kernel);
+    let before = bindings(&kernel);
+    let [nic, sound] = cards();
+    let error = keeper.take_all(&[sound, nic], Purpose::Hold, None).unwrap_err();
+    assert!(error.is_hung(), "{error}");
+    assert_eq!(kernel.binding(SOUND), before[1]);
+    let leases = keeper.leases().unwrap();
+    assert_eq!(leases.len(), 1);
+    assert_eq!(leases[0].state, State::Hung { pid: HUNG_PID });
+}
+
+#[test]
+fn several_cards_taken_and_killed_at_any_point_are_recovered() {
+    let take: Act = |_, keeper| {
+        keeper.take_all(&cards(), Purpose::Hold, None).unwrap();
+    };
+    for when in [Kill::Before, Kill::After, Kill::At] {
+        assert!(kills(take, |_, _| {}, when) >= 5);
+    }
+    // Killed at the second card, the first does not count as taken.
+    let kernel = kernel();
+    let host = kernel.tree.sysroot();
+    let keeper = Keeper::new(&host, &kernel);
+    kernel.kill(Some(Kill::Before(3)));
+    assert!(catch_unwind(AssertUnwindSafe(|| take(&kernel, &keeper))).is_err());
+    kernel.kill(None);
+    kernel.be_alive(2000);
+    let states: Vec<_> = keeper.leases().unwrap().into_iter().map(|held| held.state).collect();
+    assert_eq!(states, [State::Abandoned, State::Abandoned]);
+}
+
+/// What can lie among the leases, and what is said of it.
+const DAMAGE: &[(&str, &str, &str)] = &[
+    ("junk.journal", "junk\nand more\n", "is damaged at line 1"),
+    ("0000:07:00.0.journal", "{\"header\":{}}\n{}\n", "is damaged at line 1"),
+    ("0000:07:00.0.journal", "{\"header\":{\"schema\":2}}\n", "version 2, and this kireji knows 1"),
+];
+
+#[test]
+fn a_damaged_lease_is_in_no_other_ones_way() {
+    for (name, text, said) in DAMAGE {
+        let kernel = kernel();
+        let host = kernel.tree.sysroot();
+        let keeper = Keeper::new(&host, &kernel);
+        let before = bindings(&kernel);
+        kernel.tree.write(&format!("/run/kireji/leases/{name}"), text);
+        keeper.take(&card(), Purpose::Run).unwrap();
+        kernel.be_alive(2000);
+        assert_eq!(recovered(&keeper), 1, "{name}");
+        assert_eq!(bindings(&kernel), before);
+        let damaged = keeper.damaged().unwrap();
+        assert_eq!(damaged.len(), 1);
+        assert!(damaged[0].reason.contains(said), "{}", damaged[0].reason);
+        assert_eq!(damaged[0].card.is_some(), name.starts_with('0'), "{name}");
+    }
+}
+
+#[test]
+fn the_card_of_a_damaged_lease_is_not_taken() {
+    let kernel = kernel();
+    let host = kernel.tree.sysroot();
+    let keeper = Keeper::new(&host, &kernel);
+    let lease = format!("/run/kireji/leases/{NIC}.journal");
+    // Of a lease whose layout is another, nobody knows which functions it is about.
+    keeper.take(&card()[..1], Purpose::Hold).unwrap();
+    let text = kernel.tree.read(&lease).replacen("\"schema\":1", "\"schema\":2", 1);
+    kernel.tree.write(&lease, &text);
+    let before = bindings(&kernel);
+    for functions in [&card()[..], &card()[1..]] {
+        let error = keeper.take(functions, Purpose::Hold).unwrap_err();
+        assert!(matches!(error, TakeError::Damaged(_)), "{error}");
+        assert!(error.to_string().contains("version 2"), "{error}");
+    }
+    assert_eq!(bindings(&kernel), before);
+    // One that lies under another name is not used twice.
+    kernel.tree.remove(&lease);
+    let text = text.replacen("\"schema\":2", "\"schema\":1", 1);
+    kernel.tree.write("/run/kireji/leases/0000:09:00.0.journal", text);
+    assert_eq!(keeper.leases().unwrap(), []);
+    assert!(keeper.damaged().unwrap()[0].reason.contains(NIC));
+}
+
+#[test]
+fn a_take_that_fails_at_its_end_is_rolled_back() {
+    let kernel = kernel();
+    // A link that leads to itself cannot be listed for nodes.
+    let nodes = format!("{}/vfio-dev", kernel.tree.device(SOUND));
+    kernel.tree.link(&nodes, &nodes);
+    let host = kernel.tree.sysroot();
+    let keeper = Keeper::new(&host, &kernel);
+    let before = bindings(&kernel);
+    let yui = Recipient { name: None, uid: 1000, gid: 100 };
+    let error = keeper.take_for(&card(), Purpose::Hold, Some(&yui)).unwrap_err();
+    assert!(matches!(error, TakeError::Read(_)), "{error}");
+    assert_eq!(bindings(&kernel), before);
+    assert_eq!(keeper.leases().unwrap(), []);
+}
+
+#[test]
 fn two_at_once_is_busy() {
     let kernel = kernel();
     let host = kernel.tree.sysroot();
@@ -165,6 +326,8 @@ fn an_unwell_card_stays_on_vfio_until_it_is_well() {
     let before = bindings(&kernel);
     let held = keeper.take(&card(), Purpose::Hold).unwrap();
     let config = format!("{}/config", kernel.tree.device(NIC));
+    let asleep = kernel.tree.read(&format!("{}/power/runtime_status", kernel.tree.device(NIC)));
+    assert_eq!(asleep, "suspended\n", "as every card that nobody uses");
     let well = std::fs::read(kernel.tree.locate(&config)).unwrap();
     kernel.tree.write(&config, vec![0xff; well.len()]);
     let restored = keeper.give_back(&held, &[]).unwrap();
@@ -176,6 +339,38 @@ fn an_unwell_card_stays_on_vfio_until_it_is_well() {
     let held = keeper.leases().unwrap().remove(0);
     keeper.give_back(&held, &[]).unwrap();
     assert_eq!(bindings(&kernel), before);
+}
+
+#[test]
+fn a_card_that_does_not_leave_d3_goes_back_to_vfio() {
+    let mut kernel = kernel();
+    kernel.stick_in_d3(NIC);
+    let host = kernel.tree.sysroot();
+    let keeper = Keeper::new(&host, &kernel);
+    let held = keeper.take(&card(), Purpose::Hold).unwrap();
+    let nic = NIC.parse().unwrap();
+    assert_eq!(vfio::take::unwell(&host, nic).unwrap(), None, "asleep in good order");
+    let restored = keeper.give_back(&held, &[]).unwrap();
+    assert_eq!(restored.first(), Some(&Restored::Unwell(Unwell::StuckInD3(nic))));
+    assert_eq!(kernel.binding(NIC), (Some("vfio-pci".into()), "vfio-pci".into()));
+    let held = keeper.leases().unwrap().remove(0);
+    assert!(matches!(held.state, State::Unwell { .. }), "{:?}", held.state);
+}
+
+#[test]
+fn what_is_rolled_back_stays_on_vfio_too_where_it_is_unwell() {
+    let mut kernel = kernel();
+    kernel.stick_in_d3(NIC);
+    kernel.refuse(&format!("/sys/bus/pci/devices/{SOUND}/driver_override"), 16);
+    let host = kernel.tree.sysroot();
+    let keeper = Keeper::new(&host, &kernel);
+    let error = keeper.take(&card(), Purpose::Hold).unwrap_err();
+    let TakeError::NotRolledBack { source: RestoreError::Unwell(_), .. } = &error else {
+        panic!("{error}")
+    };
+    assert_eq!(kernel.binding(NIC).0.as_deref(), Some("vfio-pci"));
+    let held = keeper.leases().unwrap().remove(0);
+    assert!(matches!(held.state, State::Unwell { .. }), "{:?}", held.state);
 }
 
 #[test]

@@ -2,12 +2,15 @@
 //!
 //! What `testkit::fake_kernel` claims of the kernel is tried here on the real one.
 
+use std::collections::BTreeMap;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use host::{Measured, SystemRunner};
 use pci::{Address, Function};
+use rustix::process::{Pid, Signal, kill_process_group};
 use vfio::Device;
 use vfio::take::{
     Binding, DirectWriter, HelperWriter, Keeper, Order, Purpose, SysfsWriter, WriteFailure,
@@ -225,6 +228,30 @@ pub(super) fn late_write(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
     rig.says(&status.out, "No card is held.")
 }
 
+/// A write that hangs is given up after half a minute, and the card left alone until it ends.
+pub(super) fn hung_and_ended(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
+    let address = one(functions)?;
+    let before = rig.binding(address)?;
+    let itself = std::env::current_exe().map_err(said)?;
+    let abandoned = Command::new(itself).args(["abandon", &address.to_string()]).status();
+    rig.holds("a card is left behind", abandoned.map_err(said)?.success())?;
+    let device = Device::open(&rig.host, address).map_err(said)?;
+    let hung = rig.expect("recover", 11)?;
+    rig.says(&hung.err, "E-HUNG")?;
+    let status = rig.expect("status", 0)?;
+    rig.says(&status.out, "a write hangs in the kernel")?;
+    for word in ["take", "return"] {
+        let refused = rig.expect(&format!("{word} {address}"), 12)?;
+        rig.says(&refused.err, "E-VFIO-IN-USE")?;
+    }
+    drop(device);
+    rig.settles("closed, the write ends", || {
+        Ok(rig.kireji("status")?.out.contains("left behind by process"))
+    })?;
+    rig.expect("recover", 0)?;
+    rig.same("its binding", rig.binding(address)?, before)
+}
+
 /// How often the tool is killed, at a random moment of a command.
 const KILLS: u32 = 100;
 
@@ -283,4 +310,57 @@ pub(super) fn survives_kills(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
     }
     rig.ok(format!("{KILLS} kills, {midway} of them midway, {early} before or after the work"));
     rig.holds("some kills fell into the work", midway > 0)
+}
+
+/// How often the tool is interrupted, at a random moment of a command.
+const INTERRUPTIONS: u32 = 20;
+
+/// Ctrl-C, which the terminal sends to helpers too, leaves a card that is taken or one that is back,
+/// and no lease that has to be recovered.
+pub(super) fn is_interrupted(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
+    let address = one(functions)?;
+    let before = rig.binding(address)?;
+    let started = Instant::now();
+    rig.expect(&format!("take {address}"), 0)?;
+    let whole = started.elapsed();
+    rig.expect(&format!("return {address}"), 0)?;
+    let mut ends = BTreeMap::new();
+    for round in 0..INTERRUPTIONS {
+        let word = if round % 2 == 0 { "take" } else { "return" };
+        if word == "return" {
+            let taken = rig.kireji(&format!("take {address}"))?;
+            if taken.code != Some(0) {
+                return Err(format!("take before round {round}: {}", taken.err));
+            }
+        }
+        let child = command(&format!("{word} {address}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .map_err(said)?;
+        let moment = whole * round / INTERRUPTIONS;
+        std::thread::sleep(moment);
+        let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or("no process")?;
+        // It may have ended.
+        let _ = kill_process_group(group, Signal::INT);
+        let Ended { code, err, .. } = child.wait_with_output().map_err(said)?.into();
+        *ends.entry((word, code)).or_insert(0_u32) += 1;
+        let status = rig.kireji("status")?.out;
+        let now = rig.binding(address)?;
+        let ended =
+            format!("{word} interrupted after {moment:?} ended with {code:?}: {err}{now:?}");
+        if status.contains("No card is held.") {
+            if now != before {
+                return Err(format!("{ended}, {status}"));
+            }
+            continue;
+        }
+        let returned = rig.kireji(&format!("return {address}"))?;
+        if !status.contains("held until") || returned.code != Some(0) {
+            return Err(format!("{ended}, {status}{}", returned.err));
+        }
+    }
+    rig.ok(format!("{INTERRUPTIONS} interruptions: {ends:?}"));
+    rig.same("its binding", rig.binding(address)?, before)
 }

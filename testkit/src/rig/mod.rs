@@ -15,6 +15,7 @@ mod resets;
 mod rom;
 mod run;
 mod selftest;
+mod unwell;
 mod user;
 
 use std::fmt::{Debug, Display};
@@ -42,10 +43,13 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("disk-data", lease::disk_data),
     ("rolls-back", lease::rolls_back),
     ("probe-is-silent", lease::probe_is_silent),
+    ("stays-while-unwell", unwell::stays),
     ("twins", lease::twins),
     ("shared", lease::shared),
     ("user-is-named", lease::user_is_named),
     ("abandon", lease::abandon),
+    ("is-interrupted", lease::is_interrupted),
+    ("hung-and-ended", lease::hung_and_ended),
     ("late-write", lease::late_write),
     ("rom", rom::saved),
     ("runs-and-returns", run::runs_and_returns),

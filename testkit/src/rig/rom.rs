@@ -1,7 +1,7 @@
 //! The option ROM of a card, read from the real attribute.
 
-use pci::Address;
 use pci::rom::Rom;
+use pci::{Address, Function};
 use vfio::Device;
 
 use super::{Outcome, Rig, said};
@@ -12,6 +12,9 @@ pub(super) fn saved(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
     let file = "/tmp/saved.rom";
     rig.expect(&format!("show {with} --rom {file}"), 0)?;
     let bytes = std::fs::read(file).map_err(said)?;
+    let attribute = std::fs::read(format!("{}/rom", Function::path(*with)));
+    let code = attribute.err().and_then(|error| error.raw_os_error());
+    rig.same("the kernel shows it no longer", code, Some(22))?;
     let rom = Rom::parse(&bytes).map_err(said)?;
     rig.same("its length", rom.length(), bytes.len())?;
     // VFIO shows the same, once it has the card.

@@ -72,6 +72,8 @@ pub(super) fn runs_as_user(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
     rig.same("another user", other.code, Some(13))?;
     rig.says(&other.err, "was taken for yui")?;
 
+    let tested = rig.as_user(YUI, LITTLE, &format!("selftest {address}"))?;
+    rig.says(&tested.out, "The card can be driven through VFIO.")?;
     let ran = rig.as_user(YUI, ENOUGH, &run)?;
     if ran.code != Some(0) {
         return Err(format!("the user's run: {}{}", ran.out, ran.err));

@@ -46,6 +46,7 @@ pub struct Function {
     attributes: Vec<(String, Vec<u8>)>,
     writes: Vec<(usize, Vec<u8>)>,
     visible: Option<usize>,
+    has_capabilities: bool,
 }
 
 impl Function {
@@ -67,6 +68,7 @@ impl Function {
             attributes: Vec::new(),
             writes: Vec::new(),
             visible: None,
+            has_capabilities: false,
         }
     }
 
@@ -155,6 +157,35 @@ impl Function {
         self
     }
 
+    /// Gives an endpoint the capabilities of a common card of PCI Express, and a link of half its
+    /// width.
+    pub fn express(mut self) -> Self {
+        self.has_capabilities = true;
+        for (at, bytes) in [
+            (0x06, &[0x10][..]),
+            (0x34, &[0x40]),
+            // Power management: version 3, wakes from D3hot, in D0, keeps its state.
+            (0x40, &[0x01, 0x50, 0x03, 0x40, 0x08, 0x00]),
+            // Message-signalled interrupts, 64-bit, off.
+            (0x50, &[0x05, 0x70, 0x80, 0x00]),
+            // With a table: five vectors, in BAR 3.
+            (0x70, &[0x11, 0xa0, 0x04, 0x80, 0x03, 0x00, 0x00, 0x00, 0x03, 0x20, 0x00, 0x00]),
+            // PCI Express: version 2, endpoint, 256 bytes of payload, function-level reset.
+            (0xa0, &[0x10, 0x00, 0x02, 0x00, 0x01, 0x00, 0x00, 0x10]),
+            // The link: 8 GT/s x8 possible, 5 GT/s x4 now.
+            (0xac, &[0x83, 0x00, 0x00, 0x00, 0x00, 0x00, 0x42, 0x00]),
+            // Advanced error reporting; a serial number.
+            (0x100, &[0x01, 0x00, 0x02, 0x14]),
+            (0x140, &[0x03, 0x00, 0x01, 0x00, 0x53, 0x45, 0x43, 0x52, 0x45, 0x54, 0x53, 0x4e]),
+        ] {
+            self.writes.push((at, bytes.to_vec()));
+        }
+        self.attribute("current_link_speed", "5.0 GT/s PCIe\n")
+            .attribute("current_link_width", "4\n")
+            .attribute("max_link_speed", "8.0 GT/s PCIe\n")
+            .attribute("max_link_width", "8\n")
+    }
+
     /// Shows only so many bytes of the configuration space: 64, as an ordinary user sees it.
     pub fn visible(mut self, bytes: usize) -> Self {
         self.visible = Some(bytes);
@@ -220,7 +251,8 @@ impl Function {
     /// 6.1; PCI Express Base 6.0, 7.5.3).
     fn configuration(&self) -> Vec<u8> {
         let express = matches!(self.port, Some((port, _)) if port != Port::Conventional);
-        let mut bytes = vec![0; if express { 4096 } else { 256 }];
+        let is_whole = express || self.has_capabilities;
+        let mut bytes = vec![0; if is_whole { 4096 } else { 256 }];
         let mut put = |offset: usize, value: &[u8]| {
             bytes[offset..offset + value.len()].copy_from_slice(value);
         };

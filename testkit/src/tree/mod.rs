@@ -6,6 +6,7 @@
 
 mod devices;
 mod function;
+mod system;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -113,7 +113,8 @@ pub(super) static KNOWN: [Known; 44] = [
         &["MAP", "Invalid argument"],
         Kind::Host,
         "the guest's memory overlaps what the host's IOMMU keeps for itself, or is beyond its reach",
-        "give the guest less memory; see the group's reserved regions in `kireji show ADDRESS`",
+        "give the guest less memory; /sys/kernel/iommu_groups/GROUP/reserved_regions lists what is \
+         kept, and `kireji show ADDRESS` tells the group",
         "drivers/vfio/vfio_iommu_type1.c of the kernel, vfio_iommu_iova_dma_valid",
     ),
     known(
@@ -169,7 +170,8 @@ pub(super) static KNOWN: [Known; 44] = [
         &["Cannot read device rom"],
         Kind::Degraded,
         "the card's option ROM cannot be read, often because the host's firmware has used it",
-        "hide it (`--romfile none`), or give a file that was saved on another boot (`--romfile FILE`)",
+        "give a file that was saved on another boot (`--romfile FILE`), or one without any code, which \
+         hides it",
         "hw/vfio/pci.c, vfio_pci_load_rom",
     ),
     known(
@@ -290,7 +292,8 @@ pub(super) static KNOWN: [Known; 44] = [
         &["Failed to get", "lock"],
         Kind::Busy,
         "another process has the image open, and one of the two would write it",
-        "end the other guest, or run without `--persist`",
+        "end the other guest; without `--persist` or `--state` a run writes neither the image nor a \
+         disk that lasts",
         "block/file-posix.c, raw_check_lock_bytes",
     ),
     known(
@@ -308,8 +311,8 @@ pub(super) static KNOWN: [Known; 44] = [
         "block/qcow2.c, qcow2_do_open",
     ),
     known(
-        &["Could not open '", "No space left on device"],
-        Kind::File,
+        &["No space left on device"],
+        Kind::Space,
         "the disk is full",
         "make room where the run keeps its files",
         "block/file-posix.c, raw_open_common",

@@ -41,6 +41,8 @@ pub enum Kind {
     Card,
     /// A file is missing or is not what it should be.
     File,
+    /// A disk of the host is full.
+    Space,
     /// This QEMU has not got what is needed.
     Qemu,
     /// The command line contradicts itself; with arguments of the user's own, theirs.
@@ -170,6 +172,9 @@ mod tests {
         assert_eq!(kinds, [Kind::Degraded, Kind::Busy]);
         assert!(reason(log).unwrap().line.ends_with("group 14 is not viable"));
         assert_eq!(reason("something else\n"), None);
+        let full =
+            "qemu: -blockdev node-name=d: Could not open '/run/d': No space left on device\n";
+        assert_eq!(reason(full).unwrap().kind, Kind::Space);
     }
 
     proptest::proptest! {

@@ -14,7 +14,7 @@ use crate::overlay::{self, Source, check_free};
 use crate::qemu::DiskFormat;
 
 /// The throw-away overlay, in the run's directory.
-const OVERLAY: &str = "overlay.qcow2";
+pub(super) const OVERLAY: &str = "overlay.qcow2";
 
 /// How long Haiku may take to shut down: it gives applications 5 s to quit and its own 3 s
 /// (src/servers/registrar/ShutdownProcess.cpp of Haiku), and a translated processor is slow.
@@ -104,6 +104,17 @@ impl Guest for Haiku {
         })
     }
 
+    fn check(&self) -> Result<(), PrepareError> {
+        match &self.storage {
+            Storage::ThrowAway => {}
+            Storage::Lasting { name, directory } => {
+                overlay::check(directory, name, &self.source())?;
+            }
+            Storage::InPlace => check_free(&self.path)?,
+        }
+        Ok(())
+    }
+
     fn prepare(&self, run: &Path) -> Result<Vec<PathBuf>, PrepareError> {
         match &self.storage {
             Storage::ThrowAway => {
@@ -154,7 +165,7 @@ mod tests {
     fn the_disk_is_the_overlay_or_the_image_itself() {
         let lasting = || Storage::Lasting { name: "work".into(), directory: "/state".into() };
         let vmdk = Container::Vmdk { header: 65536 };
-        let qcow2 = Container::Qcow2 { version: 3, has_backing: false };
+        let qcow2 = Container::Qcow2 { version: 3 };
         for (container, storage, expected) in [
             (vmdk, Storage::ThrowAway, ("/run/overlay.qcow2", DiskFormat::Qcow2, 0)),
             (vmdk, lasting(), ("/state/work.qcow2", DiskFormat::Qcow2, 0)),

@@ -35,6 +35,14 @@ pub trait Guest: fmt::Debug {
     /// [`Guest::prepare`] has made them.
     fn boot(&self, directory: &Path) -> Boot;
 
+    /// Finds out what would keep [`Guest::prepare`] from its work, and changes nothing.
+    ///
+    /// # Errors
+    /// The image cannot be used, or what was kept does not belong to it.
+    fn check(&self) -> Result<(), PrepareError> {
+        Ok(())
+    }
+
     /// Makes the files that it starts from, and returns those that were made.
     ///
     /// # Errors
@@ -47,6 +55,11 @@ pub trait Guest: fmt::Debug {
     /// Returns what follows one run of it.
     fn observer(&self) -> Box<dyn Observer>;
 }
+
+/// Files in a run's directory that nobody wants once the run has ended, of whatever guest: what
+/// [`Guest::leftovers`] returns.
+pub const LEFTOVERS: [&str; 3] =
+    [haiku::OVERLAY, crate::linux::boot::KERNEL, crate::linux::boot::INITRAMFS];
 
 /// What a guest wants of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -24,8 +24,8 @@ const DISPLAY_MEMORY: u64 = 512;
 const KERNEL_MEMORY: u64 = 128;
 
 /// What the files are called.
-const KERNEL: &str = "kernel";
-const INITRAMFS: &str = "initramfs";
+pub(crate) const KERNEL: &str = "kernel";
+pub(crate) const INITRAMFS: &str = "initramfs";
 
 /// How long drivers get, in seconds of the guest, on a processor and on an emulated one. A network
 /// card may take some to find its link; Linux itself waits up to 12 for an address by DHCP

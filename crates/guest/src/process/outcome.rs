@@ -51,6 +51,8 @@ pub enum Ending {
     NoSpace,
     /// QEMU ended by itself, with an error or a signal.
     Crashed,
+    /// QEMU ended as it was told to, by a signal that somebody else sent.
+    Killed,
     /// QEMU was lost track of: it neither answered nor ended, and was killed.
     Hung,
 }
@@ -64,7 +66,7 @@ pub enum GuestEnd {
     Reset,
     /// It told of a panic of its kernel.
     Panicked,
-    /// A person closed the window, or ended QEMU by a signal or a command.
+    /// A person closed the window, or ended QEMU by a command.
     Closed,
     /// It was to stop.
     Stopped,

@@ -158,8 +158,10 @@ impl Loop<'_, '_> {
         if self.measure != Measure::None {
             return self.next_measure;
         }
-        let start = self.qemu.stages.at(Stage::Up).is_none().then(|| started + START_LIMIT);
-        let limit = self.rules.limit.map(|limit| started + limit);
+        let start = self.qemu.stages.at(Stage::Up).is_none().then_some(START_LIMIT);
+        let start = start.and_then(|limit| started.checked_add(limit));
+        // A time beyond what the clock can count never comes.
+        let limit = self.rules.limit.and_then(|limit| started.checked_add(limit));
         [start, limit].into_iter().flatten().min()
     }
 
@@ -169,7 +171,7 @@ impl Loop<'_, '_> {
             return;
         }
         if self.measure == Measure::None {
-            let over = self.rules.limit.is_some_and(|limit| now >= started + limit);
+            let over = self.rules.limit.is_some_and(|limit| now - started >= limit);
             self.ending.get_or_insert(if over {
                 Ending::Guest(GuestEnd::TimedOut)
             } else {
@@ -219,7 +221,7 @@ impl Loop<'_, '_> {
             }
             Measure::None => return,
         };
-        self.next_measure = patience.map(|patience| Instant::now() + patience);
+        self.next_measure = patience.and_then(|patience| Instant::now().checked_add(patience));
         let ms = self.ms(Instant::now());
         (self.notice)(Event::Stopping { how, ms });
     }
@@ -307,6 +309,7 @@ impl Loop<'_, '_> {
                 Some(Ending::Guest(GuestEnd::Panicked))
             }
             ("SHUTDOWN", "host-error") => Some(Ending::Crashed),
+            ("SHUTDOWN", "host-signal") => Some(Ending::Killed),
             ("SHUTDOWN", _) => Some(Ending::Guest(GuestEnd::Closed)),
             ("BLOCK_IO_ERROR", _) if data.get("nospace") == Some(&Value::Bool(true)) => {
                 Some(Ending::NoSpace)

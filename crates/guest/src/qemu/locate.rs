@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use host::{Runner, atomic};
 use serde::{Deserialize, Serialize};
 
+use crate::launch::{User, as_user};
+
 use super::{Capabilities, QemuError, probe};
 
 /// Names of the binary: everywhere, and on Red Hat's distributions, which keep theirs outside of
@@ -90,6 +92,8 @@ pub struct Cache {
     pub directory: PathBuf,
     /// Whether something may be written. What a dry run learns is not kept.
     pub writable: bool,
+    /// The user whom the files belong to, where that is not the process's own.
+    pub owner: Option<User>,
 }
 
 impl Cache {
@@ -119,9 +123,11 @@ impl Cache {
         if !self.writable {
             return;
         }
-        let written = std::fs::create_dir_all(&self.directory)
-            .and_then(|()| serde_json::to_vec(entry).map_err(std::io::Error::from))
-            .map(|bytes| atomic::write(file, &bytes, 0o644));
+        let Ok(bytes) = serde_json::to_vec(entry) else { return };
+        let written = as_user(self.owner.as_ref(), || {
+            std::fs::create_dir_all(&self.directory)?;
+            atomic::write(file, &bytes, 0o644).map_err(|error| error.source)
+        });
         // Without the file the next run asks again, as this one did.
         drop(written);
     }
@@ -172,7 +178,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let binary = dir.path().join("qemu");
         std::fs::write(&binary, "binary").unwrap();
-        let cache = Cache { directory: dir.path().join("cache/kireji"), writable: true };
+        let cache =
+            Cache { directory: dir.path().join("cache/kireji"), writable: true, owner: None };
         let asked = Counting::default();
         let first = cache.capabilities(&asked, &binary).unwrap();
         assert!(asked.0.get() > 0);
@@ -189,7 +196,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let binary = dir.path().join("qemu");
         std::fs::write(&binary, "binary").unwrap();
-        let cache = Cache { directory: dir.path().join("cache"), writable: true };
+        let cache = Cache { directory: dir.path().join("cache"), writable: true, owner: None };
         cache.capabilities(&Counting::default(), &binary).unwrap();
         let file = std::fs::read_dir(&cache.directory).unwrap().next().unwrap().unwrap().path();
         std::fs::write(&file, "{\"identity\":").unwrap();
@@ -197,7 +204,7 @@ mod tests {
         cache.capabilities(&asked, &binary).unwrap();
         assert!(asked.0.get() > 0);
 
-        let dry = Cache { directory: dir.path().join("dry"), writable: false };
+        let dry = Cache { directory: dir.path().join("dry"), writable: false, owner: None };
         dry.capabilities(&Counting::default(), &binary).unwrap();
         assert!(!dry.directory.exists());
     }

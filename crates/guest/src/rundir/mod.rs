@@ -29,7 +29,7 @@ use host::{Owner, atomic};
 use serde::{Deserialize, Serialize};
 
 pub use name::timestamp;
-pub use read::{Run, State, find, list};
+pub use read::{Run, State, find, list, sweep};
 
 use crate::launch::User;
 

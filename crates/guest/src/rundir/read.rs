@@ -8,6 +8,8 @@ use host::Sysroot;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::overlay::check_free;
+
 use super::{END, End, META, Meta, QEMU_LOG, RunError, SERIAL_LOG};
 
 /// What is read of a description at most, in bytes; one holds less than a thousand.
@@ -92,6 +94,25 @@ pub fn find(host: &Sysroot, base: &Path, id: Option<&str>) -> Result<Run, RunErr
     runs.retain(|run| !wanted.is_empty() && run.id.starts_with(wanted));
     let (Some(run), true) = (runs.pop(), runs.is_empty()) else { return Err(unknown()) };
     Ok(run)
+}
+
+/// Removes the files called `names` from the directories of runs that were killed: their owner is
+/// provably gone, and nobody has the file open. Returns those that were removed; one that cannot be
+/// takes room, and does no harm.
+///
+/// # Errors
+/// `base` is there but cannot be read.
+pub fn sweep(host: &Sysroot, base: &Path, names: &[&str]) -> Result<Vec<PathBuf>, RunError> {
+    let is_over = |run: &Run| matches!(run.state, State::Abandoned | State::HostWentDown);
+    let over = list(host, base)?.into_iter().filter(is_over);
+    let files = over.flat_map(|run| names.iter().map(move |name| run.path.join(name)));
+    // A directory that several hosts share may hold runs of another, which no boot id tells; QEMU's
+    // lock on its disk does.
+    let is_free = |file: &PathBuf| {
+        std::fs::symlink_metadata(file).is_ok_and(|metadata| metadata.is_file())
+            && check_free(file).is_ok()
+    };
+    Ok(files.filter(is_free).filter(|file| std::fs::remove_file(file).is_ok()).collect())
 }
 
 fn read(host: &Sysroot, base: &Path, id: String) -> Run {

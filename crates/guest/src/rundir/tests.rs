@@ -89,6 +89,26 @@ fn tells_what_became_of_each_run() {
 }
 
 #[test]
+fn only_what_killed_runs_left_is_swept() {
+    let f = fixture();
+    let killed = Owner { start_time: f.owner.start_time + 1, ..f.owner.clone() };
+    let disk = |millis, owner: &Owner| {
+        let run = RunDirectory::create(&f.base, now(millis), &meta(owner.clone()), None).unwrap();
+        let disk = run.path().join("disk");
+        std::fs::write(&disk, "").unwrap();
+        disk
+    };
+    let goes_on = disk(1, &f.owner);
+    let left = disk(2, &killed);
+    let linked = disk(4, &killed);
+    std::fs::remove_file(&linked).unwrap();
+    std::os::unix::fs::symlink(&goes_on, &linked).unwrap();
+    let swept = sweep(&f.host, &f.base, &["disk", "absent"]).unwrap();
+    assert_eq!(swept, [left]);
+    assert!(goes_on.exists());
+}
+
+#[test]
 fn a_run_is_found_by_name_by_its_start_and_as_the_last() {
     let f = fixture();
     assert!(matches!(find(&f.host, &f.base, None), Err(RunError::Unknown { .. })));

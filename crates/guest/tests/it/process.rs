@@ -143,6 +143,21 @@ fn stopped_when_up(f: &Fixture, machine: &Machine, patience: Patience) -> (Outco
 }
 
 #[test]
+fn a_signal_of_somebody_elses_is_no_end_of_the_guest() {
+    let f = fixture();
+    let machine = f.machine("up\n", Then::Halt, |_| {});
+    let qemu = f.start(&machine, &launch());
+    let pid = i32::try_from(qemu.pid()).unwrap();
+    let outcome = qemu.supervise(rules(), &mut |event| {
+        if matches!(event, Event::Stage { stage: Stage::Up, .. }) {
+            let pid = rustix::process::Pid::from_raw(pid).unwrap();
+            rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        }
+    });
+    assert_eq!(outcome.unwrap().ending, Ending::Killed);
+}
+
+#[test]
 fn a_stop_is_polite_once_qemu_can_be_spoken_to() {
     let f = fixture();
     let machine = f.machine("up\n", Then::Halt, |_| {});

@@ -89,6 +89,13 @@ pub enum ImageError {
         /// The file.
         path: PathBuf,
     },
+    /// It is a qcow2 file whose disk is partly in another file, which it names: any file of the
+    /// host, if it came from somebody else.
+    #[error("the image {} names another file that holds a part of its disk", path.display())]
+    Parted {
+        /// The file.
+        path: PathBuf,
+    },
     /// It is text.
     #[error("{} holds text, not an image", path.display())]
     Text {
@@ -102,6 +109,36 @@ pub enum ImageError {
         path: PathBuf,
         /// What is wrong.
         what: &'static str,
+    },
+    /// It is a qcow2 file, whose volumes are not where they seem to be.
+    #[error("{} is a qcow2 file, whose volume lies in pieces", path.display())]
+    Qcow2 {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It has no partition of the number that was asked for.
+    #[error("{} has no partition {number}", path.display())]
+    NoSuchPartition {
+        /// The file.
+        path: PathBuf,
+        /// The number.
+        number: usize,
+    },
+    /// The partition that was asked for holds no BFS.
+    #[error("partition {number} of {} holds no BFS volume", path.display())]
+    NotBfs {
+        /// The file.
+        path: PathBuf,
+        /// The number.
+        number: usize,
+    },
+    /// Several partitions hold a BFS, and none was asked for.
+    #[error("{} holds a BFS volume in each of the partitions {numbers:?}", path.display())]
+    SeveralBfs {
+        /// The file.
+        path: PathBuf,
+        /// The numbers of the partitions.
+        numbers: Vec<usize>,
     },
     /// It is nothing that we know.
     #[error("{} is no disk image: it has no partition table and no BFS", path.display())]
@@ -134,10 +171,20 @@ impl ImageError {
             Self::UnsupportedVmdk { .. } => {
                 "convert it: qemu-img convert -O qcow2 IMAGE.vmdk IMAGE.qcow2"
             }
+            Self::Parted { .. } => {
+                "make one file of it, if you trust it: qemu-img convert -O qcow2 IMAGE WHOLE.qcow2"
+            }
             Self::Text { .. } => {
                 "a download page may have been saved in place of the image: fetch it again"
             }
             Self::Damaged { .. } => "fetch it again, or make it again",
+            Self::Qcow2 { .. } => {
+                "convert it: qemu-img convert -O raw IMAGE.qcow2 IMAGE.image; and back afterwards"
+            }
+            Self::NoSuchPartition { .. } | Self::NotBfs { .. } => {
+                "`kireji image info` lists the partitions"
+            }
+            Self::SeveralBfs { .. } => "say which: IMAGE:NUMBER",
             Self::Unrecognised { .. } => {
                 "give Haiku's anyboot .iso, a raw or qcow2 image of a disk with Haiku on it"
             }

@@ -21,11 +21,29 @@ const MOST_ENTRIES: u32 = 1024;
 
 /// Reads the table in sector 1; `None` where there is none or it cannot be.
 pub(super) fn read(disk: &dyn Source) -> io::Result<Option<Found>> {
+    let Some(entries) = entries(disk)? else { return Ok(None) };
+    let mut found = Found::default();
+    for entry in entries {
+        found.add(entry.extent, entry.kind == BFS, entry.kind == ESP);
+    }
+    Ok(Some(found))
+}
+
+/// One used entry of a table.
+pub(super) struct Entry {
+    /// From 1 on, by place in the table.
+    pub(super) number: usize,
+    pub(super) kind: [u8; 16],
+    pub(super) extent: Extent,
+}
+
+/// Reads the entries of the table in sector 1; `None` where there is none or it cannot be.
+pub(super) fn entries(disk: &dyn Source) -> io::Result<Option<Vec<Entry>>> {
     let header = disk.read_up_to(SECTOR, SECTOR)?;
     let Some(layout) = Layout::parse(&header) else { return Ok(None) };
     let table = disk.read_up_to(layout.start, layout.size)?;
-    let mut found = Found::default();
-    for entry in table.chunks_exact(layout.entry) {
+    let mut found = Vec::new();
+    for (index, entry) in table.chunks_exact(layout.entry).enumerate() {
         let number = |at: usize| -> Option<u64> {
             Some(u64::from_le_bytes(entry.get(at..at + 8)?.try_into().ok()?))
         };
@@ -33,6 +51,7 @@ pub(super) fn read(disk: &dyn Source) -> io::Result<Option<Found>> {
         else {
             continue;
         };
+        let Ok(kind) = <[u8; 16]>::try_from(kind) else { continue };
         if kind == [0; 16] || last < first {
             continue;
         }
@@ -40,7 +59,7 @@ pub(super) fn read(disk: &dyn Source) -> io::Result<Option<Found>> {
             start: first.saturating_mul(SECTOR),
             size: (last - first).saturating_add(1).saturating_mul(SECTOR),
         };
-        found.add(extent, kind == BFS, kind == ESP);
+        found.push(Entry { number: index + 1, kind, extent });
     }
     Ok(Some(found))
 }

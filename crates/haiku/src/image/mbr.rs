@@ -7,9 +7,9 @@ use super::{Extent, Found, SECTOR};
 
 /// Type of a BFS partition (src/add-ons/kernel/partitioning_systems/intel/PartitionMap.cpp of
 /// Haiku).
-const BFS: u8 = 0xeb;
+pub(super) const BFS: u8 = 0xeb;
 /// Type of an EFI system partition (UEFI 2.10, 5.2.2).
-const ESP: u8 = 0xef;
+pub(super) const ESP: u8 = 0xef;
 /// Type of the one entry that protects a GUID partition table (UEFI 2.10, 5.2.3).
 pub(super) const PROTECTIVE: u8 = 0xee;
 /// Types of extended partitions, by cylinders or by sectors.
@@ -22,9 +22,11 @@ const MOST_LOGICAL: usize = 64;
 /// One used entry of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
+    /// As everybody counts: 1 to 4 by place in the record, from 5 on along the chain.
+    pub(super) number: usize,
     pub(super) kind: u8,
     pub(super) active: bool,
-    extent: Extent,
+    pub(super) extent: Extent,
 }
 
 /// Whether a sector carries the signature of a boot sector.
@@ -47,6 +49,7 @@ pub(super) fn read(disk: &dyn Source, sector: &[u8]) -> io::Result<Vec<Entry>> {
     entries.retain(|entry| !EXTENDED.contains(&entry.kind));
     let base = extended.extent.start;
     let mut at = base;
+    let mut logicals = 0;
     for _ in 0..MOST_LOGICAL {
         let sector = disk.read_up_to(at, SECTOR)?;
         if !is_signed(&sector) {
@@ -54,7 +57,10 @@ pub(super) fn read(disk: &dyn Source, sector: &[u8]) -> io::Result<Vec<Entry>> {
         }
         let (links, logical): (Vec<_>, Vec<_>) =
             self::entries(&sector, at).into_iter().partition(|e| EXTENDED.contains(&e.kind));
-        entries.extend(logical);
+        for entry in logical {
+            logicals += 1;
+            entries.push(Entry { number: 4 + logicals, ..entry });
+        }
         // A link counts from the start of the extended partition, a partition from its own record.
         match links.first() {
             Some(link) => at = base.saturating_add(link.extent.start.saturating_sub(at)),
@@ -66,12 +72,13 @@ pub(super) fn read(disk: &dyn Source, sector: &[u8]) -> io::Result<Vec<Entry>> {
 
 fn entries(sector: &[u8], base: u64) -> Vec<Entry> {
     let table = sector.get(TABLE..510).unwrap_or_default();
-    let entry = |bytes: &[u8]| -> Option<Entry> {
+    let entry = |(index, bytes): (usize, &[u8])| -> Option<Entry> {
         let number = |at: usize| -> Option<u64> {
             Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?).into())
         };
         let (kind, sectors) = (*bytes.get(4)?, number(12)?);
         (kind != 0 && sectors != 0).then_some(Entry {
+            number: index + 1,
             kind,
             active: *bytes.first()? == 0x80,
             extent: Extent {
@@ -80,7 +87,7 @@ fn entries(sector: &[u8], base: u64) -> Vec<Entry> {
             },
         })
     };
-    table.chunks_exact(16).filter_map(entry).collect()
+    table.chunks_exact(16).enumerate().filter_map(entry).collect()
 }
 
 /// Picks the partitions that matter.

@@ -9,6 +9,7 @@ mod error;
 mod gpt;
 mod iso;
 mod mbr;
+mod partitions;
 mod qcow2;
 mod source;
 mod vmdk;
@@ -26,6 +27,7 @@ use std::path::Path;
 use serde::Serialize;
 
 pub use error::{ImageError, Packed};
+pub use partitions::{Partition, PartitionKind, find_volume, partitions};
 use source::{Source, Window};
 
 /// Bytes of a sector, the unit of both partition tables.
@@ -57,8 +59,6 @@ pub enum Container {
     Qcow2 {
         /// Version of the format, 2 or 3.
         version: u32,
-        /// Whether it is itself an overlay over another file.
-        has_backing: bool,
     },
 }
 
@@ -168,11 +168,12 @@ fn identify(path: &Path, file: &dyn Source) -> Result<Image, ImageError> {
     let at = |start: usize, magic: &[u8]| head.get(start..start + magic.len()) == Some(magic);
     if at(0, qcow2::MAGIC) {
         let header = qcow2::Header::parse(&head).map_err(|what| damaged(path, what))?;
+        if header.has_backing || header.has_external_data {
+            return Err(ImageError::Parted { path: path.to_owned() });
+        }
+        whole(path, "its tables", header.end(file, size).map_err(read)?, size)?;
         return Ok(Image {
-            container: Container::Qcow2 {
-                version: header.version,
-                has_backing: header.has_backing,
-            },
+            container: Container::Qcow2 { version: header.version },
             content: None,
             disk_size: header.virtual_size,
         });

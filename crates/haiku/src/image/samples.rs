@@ -114,10 +114,26 @@ pub(crate) fn vmdk() -> Vec<u8> {
     bytes
 }
 
+/// A qcow2 file of 512-byte clusters with one cluster of a disk of 1 KiB: header, refcount table and
+/// block, L1 and L2 table, data.
 pub(crate) fn qcow2(version: u32) -> Vec<u8> {
-    let mut bytes = vec![0; 104];
+    let mut bytes = vec![0; 6 * 512];
     bytes[..4].copy_from_slice(b"QFI\xfb");
-    bytes[4..8].copy_from_slice(&version.to_be_bytes());
-    bytes[24..32].copy_from_slice(&(800_u64 << 20).to_be_bytes());
+    let mut word = |at: usize, value: u32| {
+        bytes[at..at + 4].copy_from_slice(&value.to_be_bytes());
+    };
+    word(4, version);
+    word(20, 9);
+    word(28, 1024);
+    word(36, 1);
+    word(44, 3 * 512);
+    word(52, 512);
+    word(56, 1);
+    // The entries, each with the flag that only one refers to it where there is one.
+    word(512 + 4, 2 * 512);
+    word(3 * 512, 1 << 31);
+    word(3 * 512 + 4, 4 * 512);
+    word(4 * 512, 1 << 31);
+    word(4 * 512 + 4, 5 * 512);
     bytes
 }

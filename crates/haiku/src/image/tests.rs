@@ -50,10 +50,77 @@ fn looks_behind_the_header_of_a_vmware_disk() {
 #[test]
 fn does_not_look_into_qcow2() {
     let image = read(&samples::qcow2(3)).unwrap();
-    assert_eq!(image.container, Container::Qcow2 { version: 3, has_backing: false });
-    assert_eq!((image.content, image.boots(), image.disk_size), (None, None, 800 << 20));
+    assert_eq!(image.container, Container::Qcow2 { version: 3 });
+    assert_eq!((image.content, image.boots(), image.disk_size), (None, None, 1024));
     assert!(matches!(read(&samples::qcow2(4)), Err(ImageError::Damaged { .. })));
     assert!(matches!(read(&samples::qcow2(3)[..90]), Err(ImageError::Damaged { .. })));
+}
+
+#[test]
+fn a_qcow2_file_that_was_cut_anywhere_is_told() {
+    let whole = samples::qcow2(3);
+    for length in 104..whole.len() {
+        let error = read(&whole[..length]).unwrap_err();
+        let cut = matches!(&error, ImageError::Truncated { actual, expected, .. }
+            if *actual == u64::try_from(length).unwrap() && expected > actual);
+        assert!(cut, "{length}: {error}");
+    }
+    // The second half of the last cluster is beyond the disk.
+    let mut ragged = whole.clone();
+    ragged[28..32].copy_from_slice(&256_u32.to_be_bytes());
+    assert!(read(&ragged[..whole.len() - 256]).is_ok());
+    // A cluster that reads as zeros has no need of its place; a compressed one ends anywhere.
+    for (at, flag) in [(4 * 512 + 7, 1), (4 * 512, 0x40)] {
+        let mut other = whole.clone();
+        other[at] = other[at] & 0x7f | flag;
+        assert!(read(&other[..5 * 512 + 1]).is_ok());
+    }
+}
+
+#[test]
+fn a_qcow2_file_that_makes_no_sense_is_damaged_and_one_of_two_files_is_refused() {
+    for (at, value) in [(20, 8), (20, 64), (28, 0), (36, 0), (36, 1 << 30), (44, 7), (56, 0)] {
+        let mut bytes = samples::qcow2(3);
+        bytes[at..at + 4].copy_from_slice(&u32::to_be_bytes(value));
+        let error = read(&bytes).unwrap_err();
+        assert!(matches!(error, ImageError::Damaged { .. }), "{at}: {error}");
+    }
+    for (at, value) in [(12, 200), (76, 4)] {
+        let mut bytes = samples::qcow2(3);
+        bytes[at..at + 4].copy_from_slice(&u32::to_be_bytes(value));
+        assert!(matches!(read(&bytes), Err(ImageError::Parted { .. })), "{at}");
+    }
+}
+
+/// What QEMU's own tool makes is whole, however it is made; half of it is not.
+#[test]
+fn what_qemu_makes_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let raw = dir.path().join("disk.raw");
+    let mut content = samples::anyboot();
+    content.extend((0..300_001_u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8));
+    std::fs::write(&raw, content).unwrap();
+    for options in [
+        &["-O", "qcow2"][..],
+        &["-O", "qcow2", "-c"],
+        &["-O", "qcow2", "-o", "cluster_size=512"],
+        &["-O", "qcow2", "-o", "compat=0.10"],
+        &["-O", "qcow2", "-o", "extended_l2=on,cluster_size=128k"],
+        &["-O", "qcow2", "-o", "preallocation=metadata"],
+    ] {
+        let made = dir.path().join("disk.qcow2");
+        let done = std::process::Command::new("qemu-img")
+            .arg("convert")
+            .args(options)
+            .args([&raw, &made])
+            .status();
+        let Ok(done) = done else { return };
+        assert!(done.success(), "{options:?}");
+        Image::read(&made).unwrap_or_else(|error| panic!("{options:?}: {error}"));
+        let size = std::fs::metadata(&made).unwrap().len();
+        std::fs::File::options().write(true).open(&made).unwrap().set_len(size / 2).unwrap();
+        assert!(matches!(Image::read(&made), Err(ImageError::Truncated { .. })), "{options:?}");
+    }
 }
 
 #[test]

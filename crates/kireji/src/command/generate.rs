@@ -37,7 +37,8 @@ pub fn completions(
     Ok(Exit::Done)
 }
 
-/// Writes one manual page for the program and one for each command that is not hidden.
+/// Writes one manual page for the program and one for each command that is not hidden, and for each
+/// command of such a command.
 ///
 /// # Errors
 /// A page cannot be written.
@@ -51,10 +52,16 @@ pub fn man(args: &ManArgs, context: &mut Context<'_>) -> Result<Exit, CommandErr
     std::fs::create_dir_all(&args.directory).map_err(|error| failed(&args.directory, error))?;
     let mut program = Cli::command();
     program.build();
-    let mut pages = vec![("kireji".to_owned(), program.clone())];
-    for command in program.get_subcommands().filter(|command| !command.is_hide_set()) {
-        pages.push((format!("kireji-{}", command.get_name()), command.clone()));
+    let mut pages = Vec::new();
+    let mut rest = vec![("kireji".to_owned(), program)];
+    while let Some((name, command)) = rest.pop() {
+        let is_own =
+            |command: &&clap::Command| !command.is_hide_set() && command.get_name() != "help";
+        let below = command.get_subcommands().filter(is_own);
+        rest.extend(below.map(|one| (format!("{name}-{}", one.get_name()), one.clone())));
+        pages.push((name, command));
     }
+    pages.sort_by(|one, other| one.0.cmp(&other.0));
     for (name, command) in pages {
         let path = args.directory.join(format!("{name}.1"));
         let mut page = Vec::new();

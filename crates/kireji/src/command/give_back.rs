@@ -3,6 +3,7 @@
 use pci::{Host, Named};
 use vfio::take::{Keeper, TakeError};
 
+use crate::signals::Signals;
 use crate::{CommandError, Context, Exit};
 
 use super::{outcome, recover, refuse};
@@ -28,9 +29,15 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
         held.lease.holds(address) || (!args.address.has_function && held.lease.card == address)
     };
     let Some(held) = leases.iter().find(named) else {
+        let damaged = keeper.damaged().map_err(outcome::lease_error)?;
+        if let Some(damaged) = damaged.iter().find(|one| one.is_about(&[address])) {
+            return Err(outcome::damaged(damaged));
+        }
         return Err(not_held(context, address)?);
     };
     refuse::users(context, held)?;
+    // What is begun is brought to its end, which is near.
+    let _signals = Signals::catch()?;
     let restored = keeper.give_back(held, &[]).map_err(|error| match error {
         TakeError::Step { .. } => outcome::take_error(error)
             .hint("the lease stays: `kireji return` tries again, `kireji status` shows it"),

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use guest::launch::Launch;
 use host::{Owner, Sysroot};
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
-use vfio::take::Order;
+use vfio::take::{BEGUN, Order};
 
 use clap::Subcommand;
 
@@ -53,7 +53,9 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
     match &args.what {
         What::WriteSysfs { parent, lock, path, value } => {
             let order = Order { path, value, lock: lock.as_deref() };
-            let written = vfio::take::run_helper(&order, || follow(context.host, *parent));
+            let begin = || context.out.write_all(BEGUN).and_then(|()| context.out.flush());
+            let is_wanted = || follow(context.host, *parent);
+            let written = vfio::take::run_helper(&order, is_wanted, begin);
             match written.map_err(|error| CommandError::from_source(Exit::Interrupted, error))? {
                 Ok(()) => Ok(Exit::Done),
                 Err(said) => {

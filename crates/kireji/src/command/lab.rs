@@ -12,8 +12,11 @@ use clap::Subcommand;
 
 use crate::command::run::launcher;
 use crate::signals::Signals;
+use crate::streams::Narration;
 use crate::table::Table;
 use crate::{Code, CommandError, Context, Exit};
+
+use super::YEAR;
 
 /// Arguments of `lab`.
 #[derive(Debug, clap::Args)]
@@ -71,7 +74,7 @@ struct RunArgs {
     #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
     env: Vec<(String, String)>,
     /// How long the command may take once the rig is up
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=YEAR))]
     time_limit: Option<u64>,
     /// Keep the kernel's console in this file
     #[arg(long, value_name = "FILE")]
@@ -182,9 +185,15 @@ fn run_in(args: &RunArgs, context: &mut Context<'_>) -> Result<Code, CommandErro
     };
     // Not the context's streams: they take colours away where there is no terminal, and what the
     // command writes is to arrive byte by byte.
-    let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
-    let ended = ::lab::run::run(context.host, context.runner, request, &mut out, &mut err)
-        .map_err(|error| failed(error, context))?;
+    let (mut out, mut err) = (std::io::stdout(), Narration::new(std::io::stderr()));
+    let ended = ::lab::run::run(context.host, context.runner, request, &mut out, &mut err);
+    let ended = match ended {
+        // Nobody reads what the command writes, which ends a command outside of a rig too.
+        Err(LabError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+            return Ok(Exit::Done.into());
+        }
+        other => other.map_err(|error| failed(error, context))?,
+    };
     if args.times {
         let times = ended.times;
         let parts = [
@@ -227,6 +236,10 @@ fn shell_in(args: &RigArgs, context: &mut Context<'_>) -> Result<Exit, CommandEr
     Ok(Exit::Done)
 }
 
+/// What helps where a lab lacks a part.
+const PROVISION: &str =
+    "`cargo xtask provision`, in kireji's own source tree, makes a lab with a kernel and a QEMU";
+
 fn failed(error: LabError, context: &Context<'_>) -> CommandError {
     let exit = match &error {
         LabError::Rig(_) | LabError::NoCommand => Exit::Usage,
@@ -257,11 +270,11 @@ fn failed(error: LabError, context: &Context<'_>) -> CommandError {
             let provision = "or, in kireji's own source tree, `cargo xtask provision`".to_owned();
             remedy.into_iter().chain([provision]).collect()
         }
-        LabError::Tools(_) | LabError::Kernel(_) => vec![
-            "`cargo xtask provision`, in kireji's own source tree, makes a lab with a kernel and a \
-             QEMU"
-            .to_owned(),
-        ],
+        LabError::Tools(_) => vec![PROVISION.to_owned()],
+        LabError::Kernel(error) => {
+            let own = error.hint().or_else(|| Some("name a kernel with `--kernel`".to_owned()));
+            own.into_iter().chain([format!("or {PROVISION}")]).collect()
+        }
         LabError::NoDevice { .. } => {
             vec!["a newer QEMU has it; `--lab-dir` can name another one".to_owned()]
         }

@@ -1,13 +1,17 @@
 //! The commands, one module each.
 
 pub mod bind;
+pub mod doctor;
+pub mod driver;
 pub mod explain;
 pub mod generate;
 pub mod give_back;
+pub mod image;
 pub mod internal;
 pub mod lab;
 pub mod list;
 mod outcome;
+mod pending;
 pub mod recover;
 mod refuse;
 pub mod reserve;
@@ -16,6 +20,7 @@ pub mod run;
 pub mod runs;
 pub mod selftest;
 pub mod show;
+pub mod snapshot;
 pub mod status;
 pub mod take;
 mod target;
@@ -25,12 +30,16 @@ pub mod verify;
 use crate::cli::{Cli, Command};
 use crate::{Code, CommandError, Context, Exit};
 
+/// The longest time limit that can be set, in seconds.
+const YEAR: u64 = 365 * 24 * 60 * 60;
+
 /// Runs a command.
 ///
 /// # Errors
 /// Whatever the command could not do.
 pub fn run(cli: Cli, context: &mut Context<'_>) -> Result<Code, CommandError> {
     let exit = match cli.command {
+        Command::Doctor(args) => doctor::run(&args, context)?,
         Command::List(args) => list::run(&args, context)?,
         Command::Show(args) => show::run(&args, context)?,
         Command::Reserve(args) => reserve::run(&args, context)?,
@@ -40,10 +49,13 @@ pub fn run(cli: Cli, context: &mut Context<'_>) -> Result<Code, CommandError> {
         Command::Return(args) => give_back::run(&args, context)?,
         Command::Status(args) => status::run(&args, context)?,
         Command::Selftest(args) => selftest::run(&args, context)?,
+        Command::Snapshot(args) => snapshot::run(&args, context)?,
         Command::Explain(args) => explain::run(&args, context)?,
         Command::Run(args) => run::run(&args, context)?,
         Command::Runs(args) => runs::run(&args, context)?,
         Command::Log(args) => runs::log(&args, context)?,
+        Command::Driver(args) => driver::run(&args, context)?,
+        Command::Image(args) => image::run(&args, context)?,
         Command::Recover(args) => recover::run(&args, context)?,
         // A rig passes the code of the inner command on.
         Command::Lab(args) => return lab::run(&args, context),
@@ -71,16 +83,18 @@ fn print_json(context: &mut Context<'_>, value: impl serde::Serialize) -> Result
 
 /// Refuses a command that writes to the host, unless this process may.
 fn need_root(context: &Context<'_>) -> Result<(), CommandError> {
+    need_root_for("changing who drives a card", context)
+}
+
+/// Refuses something else that writes to the host, likewise.
+fn need_root_for(what: &str, context: &Context<'_>) -> Result<(), CommandError> {
     if !context.writable {
         return Err(CommandError::new(Exit::Usage, "a captured host is only looked at")
             .hint("leave out `--sysroot` to change the running one"));
     }
     if !context.vars.is_root {
-        return Err(CommandError::new(
-            Exit::Permission,
-            "changing who drives a card needs root's rights",
-        )
-        .hint(format!("run `{}`", context.vars.sudo_line())));
+        return Err(CommandError::new(Exit::Permission, format!("{what} needs root's rights"))
+            .hint(format!("run `{}`", context.vars.sudo_line())));
     }
     Ok(())
 }

@@ -1,16 +1,21 @@
 //! How what the keeper says becomes words and exit codes.
 
 use host::journal::JournalError;
-use vfio::take::{LeaseError, RestoreError, Restored, State, TakeError, Work, WriteFailure};
+use vfio::take::{
+    Damaged, LeaseError, RestoreError, Restored, State, TakeError, Work, WriteFailure,
+};
 
 use crate::{CommandError, Exit};
+
+/// What can still become of a write that hangs.
+const ENDED_AFTER_ALL: &str = "should it end after all, `kireji recover` restores the card";
 
 /// An error of the leases themselves.
 pub(super) fn lease_error(error: LeaseError) -> CommandError {
     let exit = match &error {
         LeaseError::Locked => Exit::Busy,
         LeaseError::Io { source, .. } | LeaseError::Journal(JournalError::Io { source, .. }) => {
-            io_exit(source)
+            Exit::of_io(source)
         }
         LeaseError::Journal(_) => Exit::HostCannot,
         LeaseError::Read(error) if error.is_denied() => Exit::Permission,
@@ -19,21 +24,14 @@ pub(super) fn lease_error(error: LeaseError) -> CommandError {
     CommandError::from_source(exit, error)
 }
 
-fn io_exit(error: &std::io::Error) -> Exit {
-    match error.kind() {
-        std::io::ErrorKind::PermissionDenied => Exit::Permission,
-        std::io::ErrorKind::StorageFull => Exit::NoSpace,
-        _ => Exit::HostCannot,
-    }
-}
-
 /// An error of taking, returning or recovering.
 pub(super) fn take_error(error: TakeError) -> CommandError {
     if error.is_hung() {
         return CommandError::from_source(Exit::HostCannot, error)
             .code("E-HUNG")
             .hint("the driver does not let go of the device and holds its lock in the kernel")
-            .hint("do not retry: save your work and reboot; until then leave this card alone");
+            .hint("do not retry: save your work and reboot; until then leave this card alone")
+            .hint(ENDED_AFTER_ALL);
     }
     match error {
         TakeError::Lease(error) => lease_error(error),
@@ -41,6 +39,7 @@ pub(super) fn take_error(error: TakeError) -> CommandError {
         TakeError::Nothing | TakeError::NoSuchReset { .. } => {
             CommandError::from_source(Exit::Usage, error)
         }
+        TakeError::Damaged(ref damaged) => self::damaged(damaged),
         TakeError::Gone { .. } => CommandError::from_source(Exit::Busy, error).code("E-BUSY"),
         TakeError::Read(error) => error.into(),
         TakeError::NotBound { .. } => CommandError::from_source(Exit::HostCannot, error)
@@ -61,7 +60,7 @@ pub(super) fn take_error(error: TakeError) -> CommandError {
 fn refused_exit(failure: &WriteFailure) -> Exit {
     match failure {
         WriteFailure::Refused { source, .. } | WriteFailure::Helper { source, .. } => {
-            io_exit(source)
+            Exit::of_io(source)
         }
         WriteFailure::Hung { .. } => Exit::HostCannot,
     }
@@ -72,7 +71,7 @@ pub(super) fn taken(address: pci::Address, state: &State) -> CommandError {
     match state {
         State::Busy { pid } => busy(format!("{address} is held by process {pid}")),
         State::Held | State::Unwell { .. } => {
-            busy(format!("{address} is taken already")).hint("`kireji status` shows since when")
+            busy(format!("{address} is taken already")).hint("`kireji status` shows how it is held")
         }
         State::Abandoned => busy(format!("{address} was left behind by a process that died"))
             .hint("`kireji recover` restores it"),
@@ -90,7 +89,20 @@ pub(super) fn taken(address: pci::Address, state: &State) -> CommandError {
             format!("a write to {address} hangs in the kernel (pid {pid})"),
         )
         .code("E-HUNG")
-        .hint("reboot; until then leave this card alone"),
+        .hint("reboot; until then leave this card alone")
+        .hint(ENDED_AFTER_ALL),
+    }
+}
+
+/// The error of a card whose lease cannot be used.
+pub(super) fn damaged(damaged: &Damaged) -> CommandError {
+    let error = CommandError::new(Exit::HostCannot, damaged.to_string()).code("E-LEASE-DAMAGED");
+    let remove = format!("`sudo rm '{}'`", damaged.path.display());
+    match damaged.card {
+        Some(card) => error
+            .hint(format!("`kireji show {card}` shows which driver it has now"))
+            .hint(format!("once it is as it should be, {remove}; a reboot does all of that")),
+        None => error.hint(format!("it names no card: {remove}")),
     }
 }
 

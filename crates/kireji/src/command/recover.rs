@@ -2,6 +2,7 @@
 
 use vfio::take::{Keeper, Recovery};
 
+use crate::signals::Signals;
 use crate::{CommandError, Context, Exit};
 
 use super::outcome;
@@ -13,12 +14,15 @@ pub struct Args {}
 /// Restores every card whose process is provably gone.
 ///
 /// # Errors
-/// A card could not be restored; those that could are.
+/// A card could not be restored, or its lease not be used; those that could are.
 pub fn run(_: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
     super::need_root(context)?;
+    // What is begun is brought to its end, which is near.
+    let _signals = Signals::catch()?;
     let keeper = Keeper::new(context.host, context.writer);
     let recovered = keeper.recover().map_err(outcome::lease_error)?;
-    if recovered.is_empty() {
+    let damaged = keeper.damaged().map_err(outcome::lease_error)?;
+    if recovered.is_empty() && damaged.is_empty() {
         writeln!(context.out, "Nothing to recover.")?;
     }
     let mut exit = Exit::Done;
@@ -39,6 +43,11 @@ pub fn run(_: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
         }
         if exit == Exit::Done {
             exit = outcome::restored_exit(&restored);
+        }
+    }
+    for error in damaged.iter().map(outcome::damaged) {
+        if let Some(earlier) = failed.replace(error) {
+            earlier.report(context.err);
         }
     }
     failed.map_or(Ok(exit), Err)
@@ -62,6 +71,9 @@ pub(super) fn first(context: &mut Context<'_>) -> Result<(), CommandError> {
                 outcome::take_error(error).report(context.err);
             }
         }
+    }
+    for damaged in keeper.damaged().map_err(outcome::lease_error)? {
+        writeln!(context.err, "{damaged}")?;
     }
     Ok(())
 }

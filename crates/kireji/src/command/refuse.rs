@@ -122,19 +122,29 @@ fn refused(refusals: &[Refusal]) -> CommandError {
 /// Refuses to return a card that a process drives through VFIO: the unbind would wait for it
 /// without end.
 pub(super) fn users(context: &Context<'_>, held: &Held) -> Result<(), CommandError> {
-    let host = Host::read(context.host)?;
     let functions: Vec<_> = held.lease.before.iter().map(|(address, _)| *address).collect();
-    let holders = Holders::read(context.host, &host, &functions, None, &[]);
+    users_of(context, held.lease.card, &functions)
+        .map_err(|error| error.hint("the kernel would wait for it without end"))
+}
+
+/// Refuses what would disturb a process that drives functions of a card through VFIO.
+pub(super) fn users_of(
+    context: &Context<'_>,
+    card: Address,
+    functions: &[Address],
+) -> Result<(), CommandError> {
+    let host = Host::read(context.host)?;
+    let holders = Holders::read(context.host, &host, functions, None, &[]);
     let mut users = holders.found.iter().filter(|holder| holder.is_vfio).peekable();
     if users.peek().is_none() {
         return Ok(());
     }
-    let error = CommandError::new(Exit::Busy, format!("{} is in use", held.lease.card));
+    let error = CommandError::new(Exit::Busy, format!("{card} is in use"));
     Err(users
         .fold(error, |error, user| {
             let (function, node) = (user.function, &user.node);
             error.reason(format!("{function} → {node} → process {} ({})", user.pid, user.command))
         })
         .code(Code::VfioInUse.as_str())
-        .hint("end that process first; the kernel would wait for it without end"))
+        .hint("end that process first"))
 }

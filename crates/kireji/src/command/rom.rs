@@ -4,9 +4,12 @@ use std::path::Path;
 
 use pci::rom::{Expected, Rom, Verdict};
 use pci::{Function, Region, RegionKind};
-use vfio::take::Order;
+use vfio::take::{Keeper, Order, State};
 
+use crate::signals::Signals;
 use crate::{CommandError, Context, Exit};
+
+use super::{outcome, refuse};
 
 /// The largest ROM that a region can hold, in bytes (PCI Local Bus 3.0, 6.2.5.2).
 const MOST: u64 = 16 << 20;
@@ -19,7 +22,7 @@ pub(super) fn save(
     function: &Function,
     file: &Path,
 ) -> Result<(), CommandError> {
-    super::need_root(context)?;
+    super::need_root_for("reading an option ROM", context)?;
     let address = function.address;
     let regions = Region::read_all(context.host, address)?;
     let Some(region) = regions.iter().find(|region| region.kind == RegionKind::Rom) else {
@@ -32,6 +35,7 @@ pub(super) fn save(
         ))
         .hint("make another card the boot display in the firmware's menu, and read it then"));
     }
+    if_free(context, function)?;
     let bytes = read(context, function)?;
     let rom = Rom::parse(&bytes)
         .map_err(|error| bad(format!("the ROM of {address} is none: {error}")).hint(TRY_AWAKE))?;
@@ -55,7 +59,7 @@ pub(super) fn save(
     // What follows the last image is padding.
     let whole = &bytes[..rom.length().min(bytes.len())];
     host::atomic::write(file, whole, 0o644)
-        .map_err(|error| CommandError::from_source(Exit::HostCannot, error))?;
+        .map_err(|error| CommandError::from_source(Exit::of_io(&error.source), error))?;
     let kinds: Vec<_> = rom.images.iter().map(|image| image.kind.to_string()).collect();
     writeln!(
         context.err,
@@ -73,8 +77,23 @@ fn bad(message: String) -> CommandError {
     CommandError::new(Exit::Image, message).code("E-ROM")
 }
 
-/// The kernel shows the ROM's contents only between a 1 and a 0 written to the same attribute
-/// (drivers/pci/pci-sysfs.c, pci_write_rom).
+/// Refuses while another process has the card or changes who has it. One that was taken to be kept
+/// is as free as one on its driver, unless something drives it.
+fn if_free(context: &Context<'_>, function: &Function) -> Result<(), CommandError> {
+    let address = function.address;
+    let leases = Keeper::new(context.host, context.writer).leases();
+    let leases = leases.map_err(outcome::lease_error)?;
+    if let Some(held) = leases.iter().find(|held| held.lease.holds(address))
+        && !matches!(held.state, State::Held | State::Unwell { .. })
+    {
+        return Err(outcome::taken(address, &held.state));
+    }
+    refuse::users_of(context, address, &[address])
+}
+
+/// The kernel shows the ROM's contents only between a 1 and a 0 written to the same attribute, of
+/// which the latter takes a line of two bytes (drivers/pci/pci-sysfs.c, pci_write_rom). It decodes
+/// the ROM during each read alone, so what a kill leaves behind is that root may read it.
 fn read(context: &Context<'_>, function: &Function) -> Result<Vec<u8>, CommandError> {
     let path = format!("{}/rom", Function::path(function.address));
     let write = |value| {
@@ -83,9 +102,13 @@ fn read(context: &Context<'_>, function: &Function) -> Result<Vec<u8>, CommandEr
             .write(&Order { path: &path, value, lock: None })
             .map_err(|error| CommandError::from_source(Exit::HostCannot, error))
     };
-    write("1")?;
+    let signals = Signals::catch()?;
+    write("1\n")?;
     let bytes = context.host.read_limited(&path, MOST);
-    write("0")?;
+    write("0\n")?;
+    if signals.came() {
+        return Err(CommandError::new(Exit::Interrupted, "interrupted: nothing was saved"));
+    }
     bytes.map_err(|error| {
         let code = error.source.raw_os_error();
         let error = CommandError::from(error);

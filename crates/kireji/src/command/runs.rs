@@ -6,6 +6,7 @@ use guest::rundir::{self, Run, State};
 use serde::Serialize;
 
 use crate::shown::Filter;
+use crate::streams::Data;
 use crate::table::Table;
 use crate::{CommandError, Context, Exit};
 
@@ -82,14 +83,22 @@ fn in_words(state: &State) -> String {
 /// There is no such run, its log cannot be read, or the output not written.
 pub fn log(args: &LogArgs, context: &mut Context<'_>) -> Result<Exit, CommandError> {
     let base = context.vars.state.join("runs");
-    let run = rundir::find(context.host, &base, args.run.as_deref()).map_err(run_error)?;
+    let run = rundir::find(context.host, &base, args.run.as_deref()).map_err(|error| {
+        match (&error, &args.run) {
+            // A run that the user named is an argument; that there was none at all is not.
+            (rundir::RunError::Unknown { .. }, Some(_)) => {
+                CommandError::from_source(Exit::Usage, error).hint("`kireji runs` lists them")
+            }
+            _ => run_error(error),
+        }
+    })?;
     let path = if args.qemu { run.qemu_log() } else { run.serial_log() };
     let unreadable =
         |source| run_error(rundir::RunError::Io { verb: "read", path: path.clone(), source });
     let mut file = std::fs::File::open(&path).map_err(unreadable)?;
     if args.raw {
         // Straight to standard output, for what is between takes sequences out.
-        std::io::copy(&mut file, &mut std::io::stdout())?;
+        std::io::copy(&mut file, &mut Data::new(std::io::stdout()))?;
         return Ok(Exit::Done);
     }
     let mut filter = Filter::default();

@@ -6,6 +6,7 @@ use vfio::selftest::{self, BarMapping, Options, Outcome, Report, Subject};
 use vfio::take::{Keeper, Purpose};
 use vfio::{Error, Interface, Interrupt};
 
+use crate::signals::Signals;
 use crate::{CommandError, Context, Exit};
 
 use super::refuse::{self, Allowed};
@@ -42,9 +43,9 @@ struct Document {
 /// It is not on vfio-pci, cannot be opened, or could not be taken or returned.
 pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
     if !args.take {
-        let host = Host::read(context.host)?;
-        let functions = Target::find(&host, args.address, args.allowed.function)?.functions;
-        return test(args, &functions, context);
+        let functions = held_or_named(args, context)?;
+        let reports = examine(args, &functions, context);
+        return tell(args, reports, context);
     }
     super::need_root(context)?;
     recover::first(context)?;
@@ -52,31 +53,63 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
     let functions = refuse::check(context, &host, &[args.address], &args.allowed)?;
     take::load_vfio(context)?;
     let keeper = Keeper::new(context.host, context.writer);
+    // From here on a signal must not end the process before the card is back.
+    let signals = Signals::catch()?;
     let held = keeper.take(&functions, Purpose::Run).map_err(outcome::take_error)?;
-    let tested = test(args, &functions, context);
-    let restored = keeper.give_back(&held, &[]).map_err(outcome::take_error)?;
+    let reports = examine(args, &functions, context);
+    let unwell: Vec<_> = reports.iter().filter_map(Report::unwell).collect();
+    let tested = tell(args, reports, context);
+    let restored = keeper.give_back(&held, &unwell).map_err(outcome::take_error)?;
     for one in &restored {
         writeln!(context.err, "{}", outcome::restored_in_words(one))?;
     }
     match outcome::restored_exit(&restored) {
+        Exit::Done if signals.came() => tested.and(Ok(Exit::Interrupted)),
         Exit::Done => tested,
         fault => tested.and(Ok(fault)),
     }
 }
 
-fn test(
-    args: &Args,
-    functions: &[Address],
-    context: &mut Context<'_>,
-) -> Result<Exit, CommandError> {
+/// The functions to test: those of a card that was taken are known to any user, though what makes
+/// up a card is not.
+fn held_or_named(args: &Args, context: &Context<'_>) -> Result<Vec<Address>, CommandError> {
+    let leases = Keeper::new(context.host, context.writer).leases();
+    let leases = leases.map_err(outcome::lease_error)?;
+    let address = args.address.address;
+    match leases.iter().find(|held| held.lease.holds(address)) {
+        Some(_) if args.allowed.function => Ok(vec![address]),
+        Some(held) => Ok(held.lease.before.iter().map(|(address, _)| *address).collect()),
+        None => {
+            let host = Host::read(context.host)?;
+            Ok(Target::find(&host, args.address, args.allowed.function)?.functions)
+        }
+    }
+}
+
+/// Tests the functions up to the first that does not open.
+fn examine(args: &Args, functions: &[Address], context: &Context<'_>) -> Vec<Report> {
     let options = Options { reset: args.reset };
     let mut reports = Vec::new();
     for address in functions {
-        let mut report = selftest::run(context.host, *address, options);
-        if let Some(refusal) = report.refusal.take() {
-            return Err(open_error(refusal, *address, context));
-        }
+        let report = selftest::run(context.host, *address, options);
+        let is_refused = report.refusal.is_some();
         reports.push(report);
+        if is_refused {
+            break;
+        }
+    }
+    reports
+}
+
+fn tell(
+    args: &Args,
+    mut reports: Vec<Report>,
+    context: &mut Context<'_>,
+) -> Result<Exit, CommandError> {
+    for report in &mut reports {
+        if let Some(refusal) = report.refusal.take() {
+            return Err(open_error(refusal, report.address, context));
+        }
     }
     let passed = reports.iter().all(Report::passed);
     if args.json {

@@ -1,12 +1,12 @@
 //! `kireji status`: which cards are held.
 
 use serde::Serialize;
-use vfio::take::{Held, Keeper, Purpose, Recipient, State};
+use vfio::take::{Damaged, Held, Keeper, Purpose, Recipient, State};
 
 use crate::table::Table;
 use crate::{CommandError, Context, Exit};
 
-use super::outcome;
+use super::{outcome, pending};
 
 /// Arguments of `status`.
 #[derive(Debug, clap::Args)]
@@ -19,6 +19,8 @@ pub struct Args {
 #[derive(Serialize)]
 struct Report {
     leases: Vec<Row>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    damaged: Vec<Damaged>,
 }
 
 #[derive(Serialize)]
@@ -36,16 +38,18 @@ struct Row {
 /// Shows the leases of this host.
 ///
 /// # Errors
-/// A lease cannot be read, or the output not written.
+/// The leases cannot be listed, or the output not written.
 pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
     let keeper = Keeper::new(context.host, context.writer);
     let leases = keeper.leases().map_err(outcome::lease_error)?;
+    let damaged = keeper.damaged().map_err(outcome::lease_error)?;
+    pending::tell(context)?;
     if args.json {
         let leases = leases.iter().map(row).collect();
-        super::print_json(context, Report { leases })?;
+        super::print_json(context, Report { leases, damaged })?;
         return Ok(Exit::Done);
     }
-    if leases.is_empty() {
+    if leases.is_empty() && damaged.is_empty() {
         writeln!(context.out, "No card is held.")?;
         return Ok(Exit::Done);
     }
@@ -61,6 +65,14 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
             drivers.join(" "),
             in_words(held),
         ]);
+    }
+    for one in &damaged {
+        let name = match one.card {
+            Some(card) => card.to_string(),
+            None => one.path.display().to_string(),
+        };
+        let unknown = || "?".to_owned();
+        table.row([name, unknown(), unknown(), format!("cannot be used: {}", one.reason)]);
     }
     table.write(context.out, context.width)?;
     Ok(Exit::Done)

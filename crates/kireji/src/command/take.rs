@@ -1,9 +1,12 @@
 //! `kireji take`: a card goes from its driver to vfio-pci.
 
-use host::{Program, Sysroot};
-use pci::{Host, Named};
-use vfio::take::{Binding, Keeper, Purpose, Recipient, VFIO_PCI};
+use std::collections::BTreeMap;
 
+use host::{Program, Sysroot};
+use pci::{Address, Host, Named};
+use vfio::take::{Binding, Held, Keeper, Purpose, Recipient, State, VFIO_PCI};
+
+use crate::signals::Signals;
 use crate::{CommandError, Context, Exit, user};
 
 use super::refuse::{self, Allowed};
@@ -38,24 +41,18 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
     let host = Host::read(context.host)?;
     let functions = refuse::check(context, &host, &args.addresses, &args.allowed)?;
     if args.dry_run {
-        for address in &functions {
-            let driver = host.function(*address).and_then(|function| function.driver.as_deref());
-            let driver = driver.unwrap_or("no driver");
-            match Binding::read(context.host, *address)?.is_vfio() {
-                true => writeln!(context.out, "{address} would stay on {driver}")?,
-                false => writeln!(context.out, "{address} would go from {driver} to vfio-pci")?,
-            }
-        }
-        if let Some(user) = &user {
-            writeln!(context.out, "their device nodes would be given to {user}")?;
-        }
-        return Ok(Exit::Done);
+        return plan(&functions, user.as_ref(), context);
     }
     load_vfio(context)?;
     let keeper = Keeper::new(context.host, context.writer);
-    let held =
-        keeper.take_for(&functions, Purpose::Hold, user.as_ref()).map_err(outcome::take_error)?;
-    for (address, before) in &held.lease.before {
+    let signals = Signals::catch()?;
+    let taken = keeper
+        .take_all(&by_card(&host, &functions), Purpose::Hold, user.as_ref())
+        .map_err(outcome::take_error)?;
+    if signals.came() {
+        return bring_back(&keeper, &taken, context);
+    }
+    for (address, before) in taken.iter().flat_map(|held| &held.lease.before) {
         let driver = before.driver.as_deref().unwrap_or("no driver");
         match before.is_vfio() {
             true => writeln!(context.out, "{address} stays on {driver}")?,
@@ -67,7 +64,83 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
             writeln!(context.out, "{node} belongs to {user} until the card is returned")?;
         }
     }
-    writeln!(context.err, "return it with `kireji return {}`", held.lease.card)?;
+    for held in &taken {
+        writeln!(context.err, "return it with `kireji return {}`", held.lease.card)?;
+    }
+    Ok(Exit::Done)
+}
+
+/// The functions of each card: a card has a lease of its own, and is returned by itself.
+fn by_card(host: &Host, functions: &[Address]) -> Vec<Vec<Address>> {
+    let mut cards: BTreeMap<Address, Vec<Address>> = BTreeMap::new();
+    for address in functions {
+        let card = host.card(*address);
+        let name = card.known().map_or(*address, |card| card.address());
+        cards.entry(name).or_default().push(*address);
+    }
+    cards.into_values().collect()
+}
+
+fn bring_back(
+    keeper: &Keeper<'_>,
+    taken: &[Held],
+    context: &mut Context<'_>,
+) -> Result<Exit, CommandError> {
+    let mut failed = None;
+    for held in taken.iter().rev() {
+        match keeper.give_back(held, &[]) {
+            Ok(restored) => {
+                for one in &restored {
+                    writeln!(context.err, "interrupted: {}", outcome::restored_in_words(one))?;
+                }
+            }
+            Err(error) => {
+                if let Some(earlier) = failed.replace(outcome::take_error(error)) {
+                    earlier.report(context.err);
+                }
+            }
+        }
+    }
+    failed.map_or(Ok(Exit::Interrupted), Err)
+}
+
+/// Says what a take would do, or fails as it would.
+fn plan(
+    functions: &[Address],
+    user: Option<&Recipient>,
+    context: &mut Context<'_>,
+) -> Result<Exit, CommandError> {
+    let keeper = Keeper::new(context.host, context.writer);
+    let damaged = keeper.damaged().map_err(outcome::lease_error)?;
+    if let Some(damaged) = damaged.iter().find(|one| one.is_about(functions)) {
+        return Err(outcome::damaged(damaged));
+    }
+    let mut before = BTreeMap::new();
+    for held in keeper.leases().map_err(outcome::lease_error)? {
+        let Some(address) = functions.iter().find(|address| held.lease.holds(**address)) else {
+            continue;
+        };
+        if held.state != State::Abandoned {
+            return Err(outcome::taken(*address, &held.state));
+        }
+        let (card, pid) = (held.lease.card, held.lease.owner.pid);
+        writeln!(context.err, "{card} would first be recovered from process {pid}, which died")?;
+        before.extend(held.lease.before);
+    }
+    for address in functions {
+        let binding = match before.remove(address) {
+            Some(binding) => binding,
+            None => Binding::read(context.host, *address)?,
+        };
+        let driver = binding.driver.as_deref().unwrap_or("no driver");
+        match binding.is_vfio() {
+            true => writeln!(context.out, "{address} would stay on {driver}")?,
+            false => writeln!(context.out, "{address} would go from {driver} to vfio-pci")?,
+        }
+    }
+    if let Some(user) = user {
+        writeln!(context.out, "their device nodes would be given to {user}")?;
+    }
     Ok(Exit::Done)
 }
 

@@ -1,9 +1,9 @@
 //! Runs commands on a fake kernel.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Parser;
-use host::{Runner, SystemClock, SystemRunner};
+use host::{Sysroot, SystemClock, SystemRunner};
 use kireji::cli::Cli;
 use kireji::{Code, Context, Vars};
 use testkit::fake_kernel::FakeKernel;
@@ -27,18 +27,40 @@ pub fn kireji(kernel: &FakeKernel, args: &[&str]) -> Ended {
 
 /// Runs a command as root or as an ordinary user.
 pub fn kireji_as(kernel: &FakeKernel, args: &[&str], is_root: bool) -> Ended {
-    kireji_with(kernel, args, is_root, &SystemRunner)
+    kireji_at(&kernel.tree.sysroot(), kernel, args, is_root)
 }
 
-/// Runs a command with a runner of programs in place of the machine's.
+/// Runs a command on another host than the kernel's own, such as a captured one.
+pub fn kireji_at(host: &Sysroot, kernel: &FakeKernel, args: &[&str], is_root: bool) -> Ended {
+    kireji_with(host, kernel, args, is_root, None)
+}
+
+/// Runs a command on a host, with this QEMU if one is given.
 pub fn kireji_with(
+    host: &Sysroot,
     kernel: &FakeKernel,
     args: &[&str],
     is_root: bool,
-    runner: &dyn Runner,
+    qemu: Option<PathBuf>,
 ) -> Ended {
-    let host = kernel.tree.sysroot();
-    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let (mut out, mut err) =
+        (anstream::StripStream::new(Vec::new()), anstream::StripStream::new(Vec::new()));
+    let exit = kireji_to(host, kernel, args, is_root, qemu, [&mut out, &mut err]);
+    let text = |stream: anstream::StripStream<Vec<u8>>| {
+        String::from_utf8(stream.into_inner()).expect("text")
+    };
+    Ended { exit, out: text(out), err: text(err) }
+}
+
+/// The same, with what it writes going elsewhere: its output and its narration.
+pub fn kireji_to(
+    host: &Sysroot,
+    kernel: &FakeKernel,
+    args: &[&str],
+    is_root: bool,
+    qemu: Option<PathBuf>,
+    [out, err]: [&mut dyn std::io::Write; 2],
+) -> Code {
     let home = kernel.tree.locate("/home/user");
     let vars = Vars {
         is_root,
@@ -46,21 +68,20 @@ pub fn kireji_with(
         args: args.iter().map(Into::into).collect(),
         state: home.join(".local/state/kireji"),
         cache: home.join(".cache/kireji"),
+        qemu,
         ..Vars::default()
     };
     let mut context = Context {
-        host: &host,
+        host,
         writable: true,
-        runner,
+        runner: &SystemRunner,
         writer: kernel,
         clock: &SystemClock,
         vars,
-        out: &mut anstream::StripStream::new(&mut out),
-        err: &mut anstream::StripStream::new(&mut err),
+        out,
+        err,
         width: None,
     };
     let cli = Cli::try_parse_from([&["kireji"], args].concat()).expect("a valid command line");
-    let exit = kireji::run(cli, &mut context);
-    let text = |bytes| String::from_utf8(bytes).expect("text");
-    Ended { exit, out: text(out), err: text(err) }
+    kireji::run(cli, &mut context)
 }

@@ -1,10 +1,16 @@
 //! A function's configuration space, read from hostile bytes.
 
+mod acs;
 mod capability;
+mod decode;
+mod express;
 
+pub use acs::Acs;
 pub use capability::{
     Capabilities, Capability, CapabilityWalk, Express, ExtendedCapability, PortKind, WalkError,
 };
+pub use decode::{Aer, Detail, Msi, MsiX, Power, ResizableBar, SrIov};
+pub use express::{ExpressDetail, Link};
 
 use serde::{Deserialize, Serialize};
 

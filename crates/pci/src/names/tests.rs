@@ -26,10 +26,10 @@ fn names(text: &str, functions: Vec<Fake>) -> Vec<FunctionNames> {
     for function in functions {
         tree.add(function);
     }
-    tree.write(PLACES[1], text);
+    tree.write(DATABASES[1], text);
     let host = Host::read(&tree.sysroot()).unwrap();
     let names = Names::read(&tree.sysroot(), &host);
-    assert_eq!(names.source(), &Source::File(PLACES[1].into()));
+    assert_eq!(names.source(), &Source::File(DATABASES[1].into()));
     host.functions().map(|function| names.of(function)).collect()
 }
 
@@ -105,14 +105,21 @@ fn agrees_with_lspci() {
     database.write_all(&text).unwrap();
     let mut dump_file = tempfile::NamedTempFile::new().unwrap();
     dump_file.write_all(dump.as_bytes()).unwrap();
+    // Where udev's own database is installed, its names would come before those of the file.
+    let parameters = Command::new("lspci").args(["-O", "help"]).output();
+    let parameters = parameters.expect("lspci, of the package pciutils").stdout;
+    let knows_udev = String::from_utf8_lossy(&parameters).contains("hwdb.disable");
+    let without_udev: &[&str] = if knows_udev { &["-O", "hwdb.disable=1"] } else { &[] };
     let output = Command::new("lspci")
+        .args(without_udev)
         .arg("-i")
         .arg(database.path())
         .arg("-F")
         .arg(dump_file.path())
-        .args(["-Dvmmnn"])
+        // Where udev has a database of names, that would come first.
+        .args(["-O", "hwdb.disable=1", "-Dvmmnn"])
         .output()
-        .expect("lspci, of the package pciutils");
+        .expect("lspci runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let theirs = String::from_utf8(output.stdout).unwrap();
     let theirs = theirs.lines().filter(|line| !line.starts_with("ProgIf:"));
@@ -222,5 +229,21 @@ proptest! {
             let names = Names::find(text, &wanted, Source::Embedded);
             prop_assert!(names.vendors.values().all(|name| name.chars().count() <= LONGEST));
         }
+    }
+}
+
+#[test]
+fn a_database_of_just_these_names_gives_them_again() {
+    let mut tree = Tree::new();
+    tree.add(Fake::new("0000:00:03.0", 0x8086, 0x10d3).subsystem(0x8086, 0xa01f).class(0x02_0000));
+    tree.add(Fake::new("0000:00:04.0", 0x1b36, 0x0010).class(0x01_0802));
+    let sysroot = tree.sysroot();
+    let host = Host::read(&sysroot).unwrap();
+    let names = Names::read(&sysroot, &host);
+    tree.write("/usr/share/misc/pci.ids", names.database());
+    let again = Names::read(&sysroot, &host);
+    for function in host.functions() {
+        assert_eq!(again.of(function), names.of(function));
+        assert!(names.of(function).device.is_some());
     }
 }

@@ -1,121 +1,132 @@
-//! The codes of refusals: stable, so that people can cite and allow them.
+//! The codes of findings and refusals: stable, so that people can cite and allow them.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
 
-/// Why a card is not given away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Code {
+macro_rules! codes {
+    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal,)+) => {
+        /// A condition under which a card can be given away: the reason where it cannot.
+        ///
+        /// Those from [`Code::CpuVirtualisation`] on are only diagnosed, by
+        /// [`doctor`](crate::doctor); the others also refuse.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Code {
+            $($(#[doc = $doc])+ $name,)+
+        }
+
+        impl Code {
+            /// All codes.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            /// The code as it is written.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)+
+                }
+            }
+        }
+    };
+}
+
+codes! {
     /// A bridge, an IOMMU or another part that PCI itself runs on.
-    Bridge,
+    Bridge = "E-BRIDGE",
     /// Another card's function in the IOMMU group.
-    GroupShared,
+    GroupShared = "E-GROUP-SHARED",
     /// No IOMMU group.
-    NoGroup,
+    NoGroup = "E-NO-IOMMU-GROUP",
     /// Virtual functions of it exist.
-    VirtualFunctions,
+    VirtualFunctions = "E-VIRTUAL-FUNCTIONS",
     /// Storage that is mounted, swapped to, or booted from.
-    StorageMounted,
+    StorageMounted = "E-STORAGE-MOUNTED",
     /// Storage that is mapped, assembled or decrypted.
-    StorageActive,
+    StorageActive = "E-STORAGE-ACTIVE",
     /// A disk with data.
-    DiskData,
+    DiskData = "E-DISK-DATA",
     /// The host's boot display.
-    BootDisplay,
+    BootDisplay = "E-BOOT-DISPLAY",
     /// The last card with a screen.
-    LastScreen,
+    LastScreen = "E-LAST-SCREEN",
     /// A display card on its native driver.
-    DisplayNative,
+    DisplayNative = "E-DISPLAY-NATIVE",
     /// The interface of the default route.
-    NicDefaultRoute,
+    NicDefaultRoute = "E-NIC-DEFAULT-ROUTE",
     /// The interface of the remote session.
-    NicSession,
+    NicSession = "E-NIC-SSH",
     /// The interface by which mounted storage is reached.
-    NicStorage,
+    NicStorage = "E-NIC-STORAGE",
     /// An interface that is up.
-    NicUp,
+    NicUp = "E-NIC-UP",
     /// The controller of the last keyboard.
-    LastKeyboard,
+    LastKeyboard = "E-LAST-KEYBOARD",
     /// A process that has it open.
-    InUse,
+    InUse = "E-IN-USE",
     /// A process that drives it through VFIO.
-    VfioInUse,
+    VfioInUse = "E-VFIO-IN-USE",
     /// A fact that decides, and could not be measured.
-    Unmeasured,
+    Unmeasured = "E-UNMEASURED",
+    /// The processor runs guests.
+    CpuVirtualisation = "E-CPU-VIRTUALISATION",
+    /// `/dev/kvm` can be used.
+    Kvm = "E-KVM",
+    /// The hardware has an IOMMU.
+    IommuHardware = "E-IOMMU-HARDWARE",
+    /// The firmware has it switched on.
+    IommuFirmware = "E-IOMMU-FIRMWARE",
+    /// The kernel uses it.
+    IommuKernel = "E-IOMMU-KERNEL",
+    /// Interrupts are remapped.
+    InterruptRemapping = "E-NO-INTERRUPT-REMAPPING",
+    /// Memory that the firmware keeps mapped for the card.
+    ReservedMemory = "E-RESERVED-MEMORY",
+    /// A port on the way to the root that does not keep apart what is below it.
+    Acs = "E-ACS",
+    /// The kernel can reset the card.
+    Reset = "E-RESET",
+    /// What a reset of the bus would touch beside the card.
+    BusReset = "E-BUS-RESET",
+    /// The boot's picture in a region of the card.
+    Framebuffer = "E-FRAMEBUFFER",
+    /// The firmware that the card's option ROM is for.
+    OptionRom = "E-OPTION-ROM",
+    /// The card's power.
+    Power = "E-POWER",
+    /// The kernel has vfio-pci.
+    VfioModule = "E-NO-VFIO-PCI",
+    /// VFIO's nodes can be used.
+    VfioAccess = "E-VFIO-ACCESS",
+    /// The control group lets them be used.
+    DeviceRules = "E-DEVICE-RULES",
+    /// A guest's memory can be locked.
+    LockedMemory = "E-LOCKED-MEMORY",
+    /// Lockdown and Secure Boot.
+    Lockdown = "E-LOCKDOWN",
+    /// QEMU is there.
+    Qemu = "E-QEMU",
+    /// QEMU has what passes a card on.
+    QemuDevices = "E-QEMU-DEVICES",
+    /// UEFI firmware for guests is there.
+    QemuFirmware = "E-QEMU-FIRMWARE",
 }
 
 impl Code {
-    /// All codes.
-    pub const ALL: [Self; 18] = [
-        Self::Bridge,
-        Self::GroupShared,
-        Self::NoGroup,
-        Self::VirtualFunctions,
-        Self::StorageMounted,
-        Self::StorageActive,
-        Self::DiskData,
-        Self::BootDisplay,
-        Self::LastScreen,
-        Self::DisplayNative,
-        Self::NicDefaultRoute,
-        Self::NicSession,
-        Self::NicStorage,
-        Self::NicUp,
-        Self::LastKeyboard,
-        Self::InUse,
-        Self::VfioInUse,
-        Self::Unmeasured,
-    ];
-
-    /// The code as it is written.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Bridge => "E-BRIDGE",
-            Self::GroupShared => "E-GROUP-SHARED",
-            Self::NoGroup => "E-NO-IOMMU-GROUP",
-            Self::VirtualFunctions => "E-VIRTUAL-FUNCTIONS",
-            Self::StorageMounted => "E-STORAGE-MOUNTED",
-            Self::StorageActive => "E-STORAGE-ACTIVE",
-            Self::DiskData => "E-DISK-DATA",
-            Self::BootDisplay => "E-BOOT-DISPLAY",
-            Self::LastScreen => "E-LAST-SCREEN",
-            Self::DisplayNative => "E-DISPLAY-NATIVE",
-            Self::NicDefaultRoute => "E-NIC-DEFAULT-ROUTE",
-            Self::NicSession => "E-NIC-SSH",
-            Self::NicStorage => "E-NIC-STORAGE",
-            Self::NicUp => "E-NIC-UP",
-            Self::LastKeyboard => "E-LAST-KEYBOARD",
-            Self::InUse => "E-IN-USE",
-            Self::VfioInUse => "E-VFIO-IN-USE",
-            Self::Unmeasured => "E-UNMEASURED",
-        }
-    }
-
     /// Whether `--allow` with this code has an effect. Some refusals are overridden in another
     /// way, and some in none.
     pub fn is_allowable(self) -> bool {
-        match self {
+        matches!(
+            self,
             Self::NoGroup
-            | Self::BootDisplay
-            | Self::LastScreen
-            | Self::NicDefaultRoute
-            | Self::NicSession
-            | Self::NicUp
-            | Self::LastKeyboard
-            | Self::InUse
-            | Self::Unmeasured => true,
-            Self::Bridge
-            | Self::GroupShared
-            | Self::VirtualFunctions
-            | Self::StorageMounted
-            | Self::StorageActive
-            | Self::DiskData
-            | Self::DisplayNative
-            | Self::NicStorage
-            | Self::VfioInUse => false,
-        }
+                | Self::BootDisplay
+                | Self::LastScreen
+                | Self::NicDefaultRoute
+                | Self::NicSession
+                | Self::NicUp
+                | Self::LastKeyboard
+                | Self::InUse
+                | Self::Unmeasured
+        )
     }
 }
 
@@ -131,7 +142,7 @@ impl Serialize for Code {
     }
 }
 
-/// Text that is no code of a refusal.
+/// Text that is no code.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a code such as E-BOOT-DISPLAY")]
 pub struct ParseCodeError(String);
@@ -144,7 +155,8 @@ impl FromStr for Code {
         let written = text.to_ascii_uppercase();
         let bare = written.strip_prefix("E-").unwrap_or(&written);
         Self::ALL
-            .into_iter()
+            .iter()
+            .copied()
             .find(|code| code.as_str().strip_prefix("E-") == Some(bare))
             .ok_or_else(|| ParseCodeError(text.to_owned()))
     }
@@ -201,7 +213,7 @@ mod tests {
 
     #[test]
     fn codes_are_read_as_they_are_written() {
-        for code in Code::ALL {
+        for code in Code::ALL.iter().copied() {
             assert_eq!(code.to_string().parse(), Ok(code));
             assert_eq!(code.as_str()[2..].to_ascii_lowercase().parse(), Ok(code));
         }

@@ -6,9 +6,9 @@
 mod code;
 mod display;
 mod explain;
-mod network;
+pub(crate) mod network;
 mod select;
-mod storage;
+pub(crate) mod storage;
 
 #[cfg(test)]
 mod tests;

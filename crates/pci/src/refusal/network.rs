@@ -36,7 +36,9 @@ pub(super) fn refusals(case: &Case) -> Vec<Refusal> {
 fn interface_refusals(function: Address, interface: &Interface) -> Vec<Refusal> {
     let depends = |one: &NetworkUse| {
         let code = match one.purpose {
-            NetworkPurpose::DefaultRoute => Code::NicDefaultRoute,
+            NetworkPurpose::DefaultRoute | NetworkPurpose::OtherDefaultRoute { .. } => {
+                Code::NicDefaultRoute
+            }
             NetworkPurpose::Session { .. } => Code::NicSession,
             NetworkPurpose::Storage { .. } => Code::NicStorage,
         };
@@ -56,9 +58,12 @@ fn interface_refusals(function: Address, interface: &Interface) -> Vec<Refusal> 
     vec![Refusal::new(Code::NicUp, function, reason)]
 }
 
-fn in_words(purpose: &NetworkPurpose) -> String {
+pub(crate) fn in_words(purpose: &NetworkPurpose) -> String {
     match purpose {
         NetworkPurpose::DefaultRoute => "the default route".to_owned(),
+        NetworkPurpose::OtherDefaultRoute { of } => {
+            format!("the default route of {of}")
+        }
         NetworkPurpose::Session { address } => format!("this session ({address})"),
         NetworkPurpose::Storage { what, server } => format!("{what} from {server}"),
     }

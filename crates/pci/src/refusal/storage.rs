@@ -73,7 +73,7 @@ fn disk_refusals(function: Address, disk: &Disk) -> Vec<Refusal> {
 }
 
 /// A disk in words: its name, model and serial number, and size.
-fn description(disk: &Disk) -> String {
+pub(crate) fn description(disk: &Disk) -> String {
     let model = disk.model.as_ref().map_or_else(String::new, |model| format!("{model}, "));
     let serial =
         disk.serial.as_ref().map_or_else(String::new, |serial| format!("serial {serial}, "));
@@ -94,6 +94,12 @@ fn in_units(bytes: u64) -> String {
 }
 
 fn in_use(function: Address, one: &DiskUse) -> Refusal {
+    let (code, way) = way(one);
+    Refusal::new(code, function, format!("{function} → {way}"))
+}
+
+/// The way from a disk to what would be lost, and the code of that loss.
+pub(crate) fn way(one: &DiskUse) -> (Code, String) {
     let (code, end) = match &one.purpose {
         Purpose::Mounted { points, file_system } => {
             let end = match points.as_slice() {
@@ -121,6 +127,6 @@ fn in_use(function: Address, one: &DiskUse) -> Refusal {
         Some(label) => format!("{} ({label})", node.name),
         None => node.name.clone(),
     });
-    let steps: Vec<_> = std::iter::once(function.to_string()).chain(nodes).chain(end).collect();
-    Refusal::new(code, function, steps.join(" → "))
+    let steps: Vec<_> = nodes.chain(end).collect();
+    (code, steps.join(" → "))
 }

@@ -50,6 +50,12 @@ pub struct NetworkUse {
 pub enum NetworkPurpose {
     /// A default route leads out of it.
     DefaultRoute,
+    /// A default route of another table than the main one leads out somewhere. Of those of IPv4
+    /// the kernel shows to files that they are there, and not where they lead.
+    OtherDefaultRoute {
+        /// Which table, or why the tables could not be read.
+        of: String,
+    },
     /// The session that kireji was started from comes in by it.
     Session {
         /// The host's own address in that session.
@@ -92,6 +98,8 @@ impl Network {
             let purpose = NetworkPurpose::Session { address: address.to_owned() };
             uses.push((routes.interfaces_with(address), purpose));
         }
+        let others = other_default_routes(host).into_iter();
+        uses.extend(others.map(|of| (BTreeSet::new(), NetworkPurpose::OtherDefaultRoute { of })));
         for (what, server) in remote_storage(host, mounts)? {
             let interfaces = routes.interfaces_to(&server);
             uses.push((interfaces, NetworkPurpose::Storage { what, server }));
@@ -199,6 +207,32 @@ fn remote_storage(host: &Sysroot, mounts: &[Mount]) -> Result<Vec<(String, Strin
         }
     }
     Ok(found)
+}
+
+/// The tables beside the main one that have a default route of IPv4, which policy rules may send
+/// the host's packets by. (Of IPv6, `/proc/net/ipv6_route` lists the routes of all tables.)
+///
+/// Each table begins with a line of its own, `Id 200:`; a route is a line of its prefix's length,
+/// scope and type below one of its address (net/ipv4/fib_trie.c, fib_trie_seq_show).
+fn other_default_routes(host: &Sysroot) -> Vec<String> {
+    let text = match host.optional_text("/proc/net/fib_trie") {
+        Ok(text) => text.unwrap_or_default(),
+        // The tables of a router may be larger than what is read.
+        Err(error) => return vec![format!("a table that is not known: {error}")],
+    };
+    let mut found = Vec::new();
+    let mut table = None;
+    for line in text.lines() {
+        if let Some(name) = line.strip_suffix(':').filter(|_| !line.starts_with(' ')) {
+            table = name.strip_prefix("Id ");
+        }
+        let is_default = || line.trim_start().starts_with("/0 ") && line.contains(" UNICAST");
+        if let Some(number) = table.filter(|_| is_default()) {
+            found.push(format!("table {number}"));
+            table = None;
+        }
+    }
+    found
 }
 
 /// One route, with addresses of either family as IPv6 has them.

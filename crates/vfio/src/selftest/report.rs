@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::group::Choice;
 use crate::interrupt::{Interrupt, InterruptInfo};
 use crate::reset::Dependent;
+use crate::take::Unwell;
 
 /// All that a self-test found.
 #[derive(Debug, Serialize)]
@@ -44,12 +45,23 @@ impl Report {
         let mut outcomes = self.checks.iter().map(|check| &check.outcome);
         self.refusal.is_none() && !outcomes.any(|outcome| matches!(outcome, Outcome::Fail(_)))
     }
+
+    /// Why the function should not go back to a native driver, as far as the test has found out
+    /// what sysfs does not show: a reset was made, and failed.
+    pub fn unwell(&self) -> Option<Unwell> {
+        let reset = self.checks.iter().find(|check| check.what == Subject::Reset);
+        match reset.map(|check| &check.outcome) {
+            Some(Outcome::Fail(why)) => Some(Unwell::ResetFailed(self.address, why.clone())),
+            _ => None,
+        }
+    }
 }
 
 /// One checked condition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
     /// What was checked.
+    #[serde(flatten)]
     pub what: Subject,
     /// How it came out.
     pub outcome: Outcome,
@@ -57,7 +69,7 @@ pub struct Check {
 
 /// What is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(tag = "what", content = "which", rename_all = "kebab-case")]
 pub enum Subject {
     /// The group is viable and the function opens.
     Open,

@@ -2,6 +2,7 @@ use super::*;
 use crate::Interface;
 use crate::fixture::{Fixture, capability, pairs};
 use crate::sys::mock::MockRegion;
+use crate::take::Unwell;
 use rustix::io::Errno;
 
 /// A configuration space with a memory BAR, an I/O BAR and MSI-X in BAR 0.
@@ -74,6 +75,11 @@ fn a_report_is_plain_data() {
     assert_eq!(json["address"], "0000:01:00.0");
     assert_eq!(json["interface"]["interface"], "group");
     assert_eq!(json["checks"][0], serde_json::json!({"what": "open", "outcome": "pass"}));
+    // One type for all: what has a number or a name has it under a key of its own.
+    let checks = json["checks"].as_array().unwrap();
+    assert!(checks.iter().all(|check| check["what"].is_string()), "{checks:?}");
+    let bar = serde_json::to_value(Subject::Bar(2)).unwrap();
+    assert_eq!(bar, serde_json::json!({"what": "bar", "which": 2}));
     assert_eq!(json["config"]["ids"], "8086:10d3");
     assert_eq!(json["bars"][1]["mapping"]["not"], "I/O ports cannot be mapped");
     assert_eq!(json["interrupts"][1]["kind"], "msix");
@@ -160,7 +166,13 @@ fn a_reset_that_kills_the_card_fails() {
     let fixture = fixture();
     fixture.mock.refuse("VFIO_DEVICE_RESET", Errno::IO);
     let report = test(&fixture, Interface::Group, Options { reset: true });
-    assert!(failure(&report, Subject::Reset).starts_with("VFIO_DEVICE_RESET failed"));
+    let why = failure(&report, Subject::Reset);
+    assert!(why.starts_with("VFIO_DEVICE_RESET failed"), "{why}");
+    // So no native driver is let at it afterwards.
+    let unwell = Unwell::ResetFailed(fixture.address(), why.to_owned());
+    assert_eq!(report.unwell(), Some(unwell));
+    let unasked = test(&self::fixture(), Interface::Group, Options::default());
+    assert_eq!(unasked.unwell(), None);
 }
 
 #[test]

@@ -53,15 +53,9 @@ impl Container {
         unsafe { self.0.call_integer(SET_IOMMU, kind) }.map(drop)
     }
 
-    /// What the IOMMU driver says of itself.
-    pub(crate) fn iommu_info(&self) -> Result<vfio_iommu_type1_info, Errno> {
-        let mut info = vfio_iommu_type1_info::default();
-        self.0.call(&mut info)?;
-        Ok(info)
-    }
-
-    /// The same with its capabilities: `size` bytes, as [`Container::iommu_info`] asked for.
-    pub(crate) fn iommu_info_bytes(&self, size: usize) -> Result<Vec<u8>, Errno> {
+    /// What the IOMMU driver says of itself: `size` bytes, the structure at least. Where there is
+    /// more, that says how much.
+    pub(crate) fn iommu_info(&self, size: usize) -> Result<Vec<u8>, Errno> {
         let mut bytes = vec![0; size.max(size_of::<vfio_iommu_type1_info>())];
         // SAFETY: begins with its size, holds no pointer.
         unsafe { self.0.call_bytes(IOMMU_GET_INFO, &mut bytes) }?;

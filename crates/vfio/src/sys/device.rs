@@ -56,14 +56,9 @@ impl DeviceFile {
         Ok(info)
     }
 
-    pub(crate) fn region_info(&self, index: u32) -> Result<vfio_region_info, Errno> {
-        let mut info = vfio_region_info { index, ..Default::default() };
-        self.0.call(&mut info)?;
-        Ok(info)
-    }
-
-    /// The same with its capabilities: `size` bytes, as [`DeviceFile::region_info`] asked for.
-    pub(crate) fn region_info_bytes(&self, index: u32, size: usize) -> Result<Vec<u8>, Errno> {
+    /// What the kernel says of a region: `size` bytes, the structure at least. Where there is more,
+    /// that says how much.
+    pub(crate) fn region_info(&self, index: u32, size: usize) -> Result<Vec<u8>, Errno> {
         let mut bytes = vec![0; size.max(size_of::<vfio_region_info>())];
         let at = std::mem::offset_of!(vfio_region_info, index);
         bytes[at..at + 4].copy_from_slice(&index.to_ne_bytes());

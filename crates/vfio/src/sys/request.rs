@@ -8,8 +8,7 @@ use rustix::io::Errno;
 use rustix::ioctl::{IoctlOutput, Opcode, opcode};
 use vfio_bindings::bindings::vfio::{
     VFIO_BASE, VFIO_TYPE, vfio_device_attach_iommufd_pt, vfio_device_bind_iommufd,
-    vfio_device_info, vfio_group_status, vfio_iommu_type1_dma_map, vfio_iommu_type1_info,
-    vfio_irq_info, vfio_region_info,
+    vfio_device_info, vfio_group_status, vfio_iommu_type1_dma_map, vfio_irq_info,
 };
 
 use super::kernel::Kernel;
@@ -53,9 +52,7 @@ pub(super) use sized;
 sized! {
     vfio_group_status, argsz, vfio(3);
     vfio_device_info, argsz, vfio(7);
-    vfio_region_info, argsz, vfio(8);
     vfio_irq_info, argsz, vfio(9);
-    vfio_iommu_type1_info, argsz, vfio(12);
     /// Its `vaddr` is memory that the card may use from then on; the kernel pins it and does not
     /// touch it.
     vfio_iommu_type1_dma_map, argsz, vfio(13);

@@ -1,7 +1,7 @@
 //! Whether a function is well enough for a native driver to be let at it.
 
 use host::{ReadError, Sysroot};
-use pci::config::Capability;
+use pci::config::{Capability, ConfigSpace};
 use pci::{Address, Function};
 
 /// Why no native driver should probe a function: doing so can hang the host.
@@ -18,21 +18,30 @@ pub enum Unwell {
     ResetFailed(Address, String),
 }
 
-/// Returns what is wrong with a function as far as sysfs can tell, without waking it.
+/// Returns why a function, asleep or awake, is out of reach of any driver.
+///
+/// A read of `config` wakes the bridge above, and the function itself only from D3cold, where it
+/// has no configuration space to answer with (drivers/pci/pci-sysfs.c, pci_read_config and
+/// pci_config_pm_runtime_get). So this is for a function that is about to be woken anyway, not for
+/// one that is only looked at.
 ///
 /// # Errors
 /// There is no such function, or sysfs cannot be read.
 pub fn unwell(host: &Sysroot, address: Address) -> Result<Option<Unwell>, ReadError> {
-    let path = Function::path(address);
-    let status = host.optional_text(format!("{path}/power/runtime_status"))?;
-    if status.as_deref() == Some("error") {
-        return Ok(Some(Unwell::StuckInD3(address)));
-    }
-    let config = match Function::read(host, address)?.config(host)? {
-        Some(config) => config,
-        // It sleeps in good order.
-        None => return Ok(None),
-    };
+    Ok(config(host, address)?.is_all_ones().then_some(Unwell::AllOnes(address)))
+}
+
+/// Likewise for a function without a driver, which is to be awake: before it unbinds a driver, the
+/// kernel wakes the function, and leaves it so (drivers/pci/pci-driver.c, pci_device_remove and
+/// pci_pm_runtime_suspend).
+///
+/// As long as vfio-pci has it, D3 is no evidence of anything: that is where vfio-pci puts what
+/// nobody uses, since Linux 5.19 as a runtime suspend and before without a sign of it.
+pub(super) fn unwell_unbound(
+    host: &Sysroot,
+    address: Address,
+) -> Result<Option<Unwell>, ReadError> {
+    let config = config(host, address)?;
     if config.is_all_ones() {
         return Ok(Some(Unwell::AllOnes(address)));
     }
@@ -40,6 +49,9 @@ pub fn unwell(host: &Sysroot, address: Address) -> Result<Option<Unwell>, ReadEr
     // (PCI Bus Power Management Interface 1.2, 3.2.4).
     let power = config.capabilities().find(Capability::POWER);
     let state = power.and_then(|offset| config.u16(offset + 4)).map(|pmcsr| pmcsr & 3);
-    let awake = status.as_deref() == Some("active");
-    Ok((awake && state == Some(3)).then_some(Unwell::StuckInD3(address)))
+    Ok((state == Some(3)).then_some(Unwell::StuckInD3(address)))
+}
+
+fn config(host: &Sysroot, address: Address) -> Result<ConfigSpace, ReadError> {
+    host.read(format!("{}/config", Function::path(address))).map(ConfigSpace::new)
 }

@@ -5,20 +5,17 @@ use std::time::Duration;
 use host::{Owner, ReadError, Sysroot};
 use pci::Address;
 
-use super::lease::{Lease, Leases, Step};
+use super::lease::{Found, Lease, Leases, SCHEMA, Step};
 use super::ledger::Ledger;
-use super::node;
+use super::node::{self, Node};
 use super::restore::Hand;
 use super::{
-    Binding, Held, LeaseError, Purpose, Recipient, RestoreError, Restored, State, SysfsWriter,
-    VFIO_PCI,
+    Binding, Damaged, Held, LeaseError, Purpose, Recipient, RestoreError, Restored, State,
+    SysfsWriter, VFIO_PCI,
 };
 
 /// How long the last write of a process that died is waited for: what a busy device needs to let go.
 const HELPER_PATIENCE: Duration = Duration::from_secs(5);
-/// Version of a lease's layout.
-const SCHEMA: u32 = 1;
-
 /// A card could not be taken. Unless the error says otherwise, every function is as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum TakeError {
@@ -36,6 +33,9 @@ pub enum TakeError {
         /// How its lease stands.
         state: State,
     },
+    /// The lease of the card cannot be read, so that nobody knows how the card was.
+    #[error("{0}")]
+    Damaged(Damaged),
     /// Its lease was ended by another process meanwhile.
     #[error("{address} was returned meanwhile")]
     Gone {
@@ -134,12 +134,20 @@ impl<'a> Keeper<'a> {
         Self { patience, ..self }
     }
 
-    /// Returns all leases.
+    /// Returns all leases that can be used.
     ///
     /// # Errors
-    /// A lease cannot be read.
+    /// The leases cannot be listed, or the state of a process not be read.
     pub fn leases(&self) -> Result<Vec<Held>, LeaseError> {
-        Leases::new(self.host).all()
+        Ok(Leases::new(self.host).read()?.held)
+    }
+
+    /// Returns the files among the leases that cannot be used.
+    ///
+    /// # Errors
+    /// The leases cannot be listed.
+    pub fn damaged(&self) -> Result<Vec<Damaged>, LeaseError> {
+        Ok(Leases::new(self.host).read()?.damaged)
     }
 
     /// Takes functions from their drivers and binds them to vfio-pci.
@@ -163,12 +171,53 @@ impl<'a> Keeper<'a> {
         purpose: Purpose,
         user: Option<&Recipient>,
     ) -> Result<Held, TakeError> {
+        let taken = self.take_all(&[functions.to_vec()], purpose, user)?;
+        taken.into_iter().next().ok_or(TakeError::Nothing)
+    }
+
+    /// Does the same for several cards, each under a lease of its own: all of them or none.
+    ///
+    /// # Errors
+    /// As [`Keeper::take_for`], of the first card that could not be taken.
+    pub fn take_all(
+        &self,
+        cards: &[Vec<Address>],
+        purpose: Purpose,
+        user: Option<&Recipient>,
+    ) -> Result<Vec<Held>, TakeError> {
+        let mut begun = Vec::new();
+        for functions in cards {
+            match self.begin(functions, purpose, user) {
+                Ok(one) => begun.push(one),
+                Err(failure) => return Err(self.undo_all(begun, failure)),
+            }
+        }
+        // Until this is noted, whoever comes after a crash brings the card back.
+        let noted = begun.iter_mut().try_for_each(|one| one.ledger.note(&Step::Taken));
+        if let Err(error) = noted {
+            return Err(self.undo_all(begun, LeaseError::from(error).into()));
+        }
+        let leases = Leases::new(self.host);
+        Ok(begun.into_iter().map(|one| leases.held(one.lease, one.nodes)).collect())
+    }
+
+    /// Takes one card, and rolls back if that fails.
+    fn begin(
+        &self,
+        functions: &[Address],
+        purpose: Purpose,
+        user: Option<&Recipient>,
+    ) -> Result<Begun<'a>, TakeError> {
         let leases = Leases::new(self.host);
         let lock = leases.lock()?;
-        for held in leases.all()? {
+        let Found { held: others, damaged } = leases.read()?;
+        for held in &others {
             if let Some(address) = functions.iter().find(|address| held.lease.holds(**address)) {
-                return Err(TakeError::Taken { address: *address, state: held.state });
+                return Err(TakeError::Taken { address: *address, state: held.state.clone() });
             }
+        }
+        if let Some(damaged) = damaged.into_iter().find(|one| one.is_about(functions)) {
+            return Err(TakeError::Damaged(damaged));
         }
         let Some(card) = functions.iter().min().copied() else { return Err(TakeError::Nothing) };
         let mut before = Vec::new();
@@ -178,54 +227,77 @@ impl<'a> Keeper<'a> {
         let owner = Owner::current(self.host)?;
         let user = user.cloned();
         let lease = Lease { schema: SCHEMA, card, purpose, owner, user, before };
-        let mut ledger = Ledger::create(&leases, &lock, &lease, self.writer)?;
+        let ledger = Ledger::create(&leases, &lock, &lease, self.writer)?;
         // From here on the lease itself keeps others away, from this card alone.
         drop(lock);
-        let mut hand = Hand { host: self.host, ledger: &mut ledger };
-        for (address, binding) in &lease.before {
-            if let Err(error) = take_one(&mut hand, *address, binding) {
-                return Err(self.roll_back(&lease, *address, ledger, error));
-            }
+        let mut begun = Begun { lease, ledger, nodes: Vec::new() };
+        match self.carry_out(&mut begun, &others) {
+            Ok(()) => Ok(begun),
+            // Every further write to this device would hang as well.
+            Err((_, failure)) if failure.is_hung() => Err(failure),
+            Err((address, failure)) => match self.undo(begun) {
+                Ok(()) => Err(failure),
+                Err((gone_wrong, source)) => {
+                    let (address, failure) = (gone_wrong.unwrap_or(address), Box::new(failure));
+                    Err(TakeError::NotRolledBack { address, failure, source })
+                }
+            },
         }
-        let mut nodes = Vec::new();
-        if let Some(user) = &lease.user {
-            nodes = node::owned(self.host, functions)?;
-            if let Err(source) = ledger.hand_over(self.host, &nodes, user) {
-                // Nodes of functions that stay on vfio-pci outlive the lease.
-                let source = ledger.take_back(self.host, &nodes).err().unwrap_or(source);
-                let failure = TakeError::Step { address: card, source };
-                return Err(self.roll_back(&lease, card, ledger, failure));
-            }
-        }
-        ledger.note(&Step::Taken).map_err(LeaseError::from)?;
-        Ok(leases.held(lease, nodes))
     }
 
-    fn roll_back(
+    /// The writes of a take; on failure, with the function that it is about.
+    fn carry_out(
         &self,
-        lease: &Lease,
-        address: Address,
-        mut ledger: Ledger<'_>,
-        failure: TakeError,
-    ) -> TakeError {
-        if failure.is_hung() {
-            // Every further write to this device would hang as well.
-            return failure;
+        begun: &mut Begun<'_>,
+        others: &[Held],
+    ) -> Result<(), (Address, TakeError)> {
+        let Begun { lease, ledger, nodes } = begun;
+        let mut hand = Hand { host: self.host, ledger };
+        for (address, binding) in &lease.before {
+            take_one(&mut hand, *address, binding).map_err(|error| (*address, error))?;
         }
+        let Some(user) = &lease.user else { return Ok(()) };
+        let card = lease.card;
+        let functions: Vec<_> = lease.before.iter().map(|(address, _)| *address).collect();
+        let owned = node::owned(self.host, &functions).map_err(|error| (card, error.into()))?;
+        let owned = with_first_owners(owned, others);
+        if let Err(source) = ledger.hand_over(self.host, &owned, user) {
+            // Nodes of functions that stay on vfio-pci outlive the lease.
+            let source = ledger.take_back(self.host, &owned).err().unwrap_or(source);
+            return Err((card, TakeError::Step { address: card, source }));
+        }
+        *nodes = owned;
+        Ok(())
+    }
+
+    /// Brings a card back that was just taken; on failure the lease stays.
+    fn undo(&self, begun: Begun<'_>) -> Result<(), (Option<Address>, RestoreError)> {
+        let Begun { lease, mut ledger, nodes } = begun;
+        ledger.take_back(self.host, &nodes).map_err(|source| (None, source))?;
         let mut hand = Hand { host: self.host, ledger: &mut ledger };
         for (address, before) in lease.before.iter().rev() {
-            if let Err(source) = hand.restore(*address, before) {
-                let failure = Box::new(failure);
-                return TakeError::NotRolledBack { address: *address, failure, source };
+            let failed = |source| (Some(*address), source);
+            if let Restored::Unwell(why) = hand.restore(*address, before).map_err(failed)? {
+                let noted = ledger.note(&Step::Unwell(why.to_string()));
+                return Err(failed(noted.err().map_or(why.into(), RestoreError::from)));
             }
         }
-        match ledger.remove() {
-            Ok(()) => failure,
-            Err(error) => {
-                let (failure, source) = (Box::new(failure), error.into());
-                TakeError::NotRolledBack { address, failure, source }
+        ledger.remove().map_err(|error| (None, error.into()))
+    }
+
+    /// Brings back the cards that were taken before one could not be. What fails in this is told
+    /// with the failure that led to it.
+    fn undo_all(&self, begun: Vec<Begun<'_>>, failure: TakeError) -> TakeError {
+        begun.into_iter().rev().fold(failure, |failure, one| {
+            let card = one.lease.card;
+            match self.undo(one) {
+                Ok(()) => failure,
+                Err((address, source)) => {
+                    let (address, failure) = (address.unwrap_or(card), Box::new(failure));
+                    TakeError::NotRolledBack { address, failure, source }
+                }
             }
-        }
+        })
     }
 
     /// Gives the device nodes of a lease to a user, until the card is given back.
@@ -237,12 +309,14 @@ impl<'a> Keeper<'a> {
         let functions: Vec<_> = held.lease.before.iter().map(|(address, _)| *address).collect();
         let leases = Leases::new(self.host);
         let _lock = leases.lock()?;
-        match leases.all()?.into_iter().find(|now| now.path == held.path) {
+        let mut others = leases.read()?.held;
+        let now = others.iter().position(|now| now.path == held.path);
+        match now.map(|index| others.swap_remove(index)) {
             Some(now) if now.state == held.state => {}
             Some(now) => return Err(TakeError::Taken { address, state: now.state }),
             None => return Err(TakeError::Gone { address }),
         }
-        let nodes = node::owned(self.host, &functions)?;
+        let nodes = with_first_owners(node::owned(self.host, &functions)?, &others);
         let mut ledger = Ledger::reopen(&held.path, self.writer)?;
         ledger
             .hand_over(self.host, &nodes, user)
@@ -289,8 +363,11 @@ impl<'a> Keeper<'a> {
         }
         let lock = leases.lock()?;
         let address = held.lease.card;
-        let current = leases.all()?.into_iter().find(|now| now.path == held.path);
-        let Some(current) = current else { return Ok(Vec::new()) };
+        let mut others = leases.read()?.held;
+        let Some(index) = others.iter().position(|now| now.path == held.path) else {
+            return Ok(Vec::new());
+        };
+        let mut current = others.swap_remove(index);
         let mine = current.lease.owner == Owner::current(self.host)?;
         let refused = match current.state {
             State::Hung { .. } | State::HelperAtWork { .. } => true,
@@ -305,6 +382,10 @@ impl<'a> Keeper<'a> {
         let owner = Owner::current(self.host)?;
         ledger.note(&Step::Returning(owner)).map_err(LeaseError::from)?;
         drop(lock);
+        // A group's node stays with its user as long as another card of the group does.
+        let resting = |one: &&Held| matches!(one.state, State::Held | State::Busy { .. });
+        let still: Vec<_> = others.iter().filter(resting).flat_map(|one| &one.nodes).collect();
+        current.nodes.retain(|node| still.iter().all(|one| one.path != node.path));
         ledger.take_back(self.host, &current.nodes).map_err(failed)?;
         let sick = self.sick(&current.lease, also)?;
         if let Some(first) = sick.first() {
@@ -313,10 +394,22 @@ impl<'a> Keeper<'a> {
         }
         let mut hand = Hand { host: self.host, ledger: &mut ledger };
         let mut restored = Vec::new();
+        let mut unwell = None;
         for (address, before) in current.lease.before.iter().rev() {
-            restored.push(hand.restore(*address, before).map_err(failed)?);
+            let one = hand.restore(*address, before).map_err(failed)?;
+            if let Restored::Unwell(why) = &one {
+                unwell = Some(Step::Unwell(why.to_string()));
+            }
+            restored.push(one);
+            if unwell.is_some() {
+                break;
+            }
         }
-        ledger.remove().map_err(LeaseError::from)?;
+        match unwell {
+            Some(step) => ledger.note(&step),
+            None => ledger.remove(),
+        }
+        .map_err(LeaseError::from)?;
         restored.reverse();
         Ok(restored)
     }
@@ -352,6 +445,24 @@ impl<'a> Keeper<'a> {
         };
         Ok(self.leases()?.into_iter().filter(left).map(recover).collect())
     }
+}
+
+/// A card that was taken, though its lease does not say so yet.
+struct Begun<'a> {
+    lease: Lease,
+    ledger: Ledger<'a>,
+    nodes: Vec<Node>,
+}
+
+/// The nodes as they were before any lease: of a group, another card may have been given away.
+fn with_first_owners(mut nodes: Vec<Node>, others: &[Held]) -> Vec<Node> {
+    for node in &mut nodes {
+        let mut known = others.iter().flat_map(|held| &held.nodes);
+        if let Some(first) = known.find(|known| known.path == node.path) {
+            *node = first.clone();
+        }
+    }
+    nodes
 }
 
 fn take_one(hand: &mut Hand<'_, '_>, address: Address, before: &Binding) -> Result<(), TakeError> {

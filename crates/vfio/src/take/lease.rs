@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use host::journal::{self, JournalError};
 use host::{Owner, ReadError, Sysroot};
 use pci::Address;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::ledger::helper_lock;
@@ -19,6 +20,8 @@ use super::{Binding, Recipient, Work};
 const LEASES: &str = "/run/kireji/leases";
 const LOCK: &str = "/run/kireji/lock";
 const EXTENSION: &str = "journal";
+/// Version of a lease's layout.
+pub(super) const SCHEMA: u32 = 1;
 /// How long another command's writes are waited for before the answer is *busy*.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -83,7 +86,7 @@ pub(super) enum Step {
 
 /// How a lease stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(tag = "state", rename_all = "kebab-case")]
 pub enum State {
     /// A living process is taking or returning the card, or running with it.
     Busy {
@@ -104,7 +107,7 @@ pub enum State {
         /// What it does, unless it has just begun.
         work: Option<Work>,
     },
-    /// A write hangs in the kernel: only a reboot helps.
+    /// A write hangs in the kernel: only a reboot helps, unless it ends after all.
     Hung {
         /// The process that is stuck.
         pid: u32,
@@ -121,6 +124,43 @@ pub struct Held {
     pub(super) path: PathBuf,
     /// The device nodes that were given to a user, as they were before.
     pub(super) nodes: Vec<Node>,
+}
+
+/// A file among the leases that cannot be used: damaged, foreign, or of another kireji.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Damaged {
+    /// The file.
+    pub path: PathBuf,
+    /// The function whose lease it is by its name.
+    pub card: Option<Address>,
+    /// Why it cannot be used.
+    pub reason: String,
+}
+
+impl Damaged {
+    /// Whether it may be the lease of one of these functions. A lease is named for one function,
+    /// and may be about all of that device.
+    pub fn is_about(&self, functions: &[Address]) -> bool {
+        let device = |address: Address| (address.domain(), address.bus(), address.device());
+        let of = |card| functions.iter().any(|address| device(*address) == device(card));
+        self.card.is_some_and(of)
+    }
+}
+
+impl std::fmt::Display for Damaged {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.card {
+            Some(card) => write!(f, "the lease of {card} cannot be used: {}", self.reason),
+            None => write!(f, "{} is no lease: {}", self.path.display(), self.reason),
+        }
+    }
+}
+
+/// What lies among the leases.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) held: Vec<Held>,
+    pub(super) damaged: Vec<Damaged>,
 }
 
 /// The leases could not be read or written.
@@ -152,7 +192,8 @@ pub(super) struct Leases<'a> {
     host: &'a Sysroot,
 }
 
-/// Held while leases and bindings are being changed; released when dropped, or with the process.
+/// Held while a lease is made or changes hands; released when dropped, or with the process. While
+/// bindings change, the lease itself keeps others away.
 #[derive(Debug)]
 pub(super) struct Lock(#[expect(dead_code, reason = "the open file is the lock")] File);
 
@@ -210,19 +251,29 @@ impl<'a> Leases<'a> {
         Held { lease, state, path, nodes }
     }
 
-    /// Reads all leases, by address.
-    pub(super) fn all(&self) -> Result<Vec<Held>, LeaseError> {
-        let mut found = Vec::new();
+    /// Reads all leases, by address. One that cannot be used is in no other one's way.
+    pub(super) fn read(&self) -> Result<Found, LeaseError> {
+        let mut found = Found::default();
         for name in self.host.optional_names(LEASES)? {
             let path = self.host.locate(LEASES).join(&name);
-            if path.extension().is_some_and(|extension| extension == EXTENSION) {
-                found.extend(self.one(&path)?);
+            if path.extension().is_none_or(|extension| extension != EXTENSION) {
+                continue;
+            }
+            match self.one(&path) {
+                Ok(held) => found.held.extend(held),
+                // Whether processes live is a matter of the host, not of this lease.
+                Err(Unusable::Host(error)) => return Err(error.into()),
+                Err(Unusable::Lease(reason)) => {
+                    let card = path.file_stem().and_then(|stem| stem.to_str());
+                    let card = card.and_then(Address::of_sysfs);
+                    found.damaged.push(Damaged { path, card, reason });
+                }
             }
         }
         Ok(found)
     }
 
-    fn one(&self, path: &Path) -> Result<Option<Held>, LeaseError> {
+    fn one(&self, path: &Path) -> Result<Option<Held>, Unusable> {
         let record = match journal::read::<Lease, Step>(path) {
             Ok(record) => record,
             // It went while we looked, or its writer died before it had promised anything.
@@ -230,8 +281,24 @@ impl<'a> Leases<'a> {
             Err(JournalError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 return Ok(None);
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                // Another layout is told as such, if its beginning still says so.
+                let layout = journal::read::<Layout, IgnoredAny>(path);
+                return Err(match layout {
+                    Ok(record) if record.header.schema != SCHEMA => {
+                        Unusable::layout(record.header.schema)
+                    }
+                    _ => Unusable::lease(&error),
+                });
+            }
         };
+        if record.header.schema != SCHEMA {
+            return Err(Unusable::layout(record.header.schema));
+        }
+        let card = record.header.card;
+        if self.path(card) != path {
+            return Err(Unusable::Lease(format!("it says that it is the one of {card}")));
+        }
         let mut owner = &record.header.owner;
         let mut resting = None;
         let mut hung = None;
@@ -252,17 +319,57 @@ impl<'a> Leases<'a> {
                 Step::Override(..) | Step::Resets(..) | Step::Unbind(..) | Step::Probe(_) => {}
             }
         }
+        // A write that hung may have ended after all, and its helper with it.
+        let hung = match hung {
+            Some(_) if standing(path, Duration::ZERO)? == Standing::Free => None,
+            hung => hung,
+        };
         let state = match (hung, resting) {
             (Some(pid), _) => State::Hung { pid },
             (None, Some(state)) => state,
-            (None, None) if owner.is_gone(self.host)? => match standing(path, Duration::ZERO)? {
-                Standing::AtWork(work) => State::HelperAtWork { work },
-                Standing::Free | Standing::Unknown => State::Abandoned,
-            },
+            (None, None) if owner.is_gone(self.host).map_err(Unusable::Host)? => {
+                match standing(path, Duration::ZERO)? {
+                    Standing::AtWork(work) => State::HelperAtWork { work },
+                    Standing::Free | Standing::Unknown => State::Abandoned,
+                }
+            }
             (None, None) => State::Busy { pid: owner.pid },
         };
         Ok(Some(Held { lease: record.header, state, path: path.to_owned(), nodes }))
     }
+}
+
+/// Why a lease cannot be used.
+enum Unusable {
+    /// What it is compared with cannot be read.
+    Host(ReadError),
+    /// It cannot itself.
+    Lease(String),
+}
+
+impl Unusable {
+    fn lease(error: &dyn std::error::Error) -> Self {
+        Self::Lease(match error.source() {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        })
+    }
+
+    fn layout(found: u32) -> Self {
+        Self::Lease(format!("its layout has version {found}, and this kireji knows {SCHEMA}"))
+    }
+}
+
+impl From<LeaseError> for Unusable {
+    fn from(error: LeaseError) -> Self {
+        Self::lease(&error)
+    }
+}
+
+/// What a lease of any layout begins with.
+#[derive(Deserialize)]
+struct Layout {
+    schema: u32,
 }
 
 fn standing(journal: &Path, patience: Duration) -> Result<Standing, LeaseError> {

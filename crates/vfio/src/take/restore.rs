@@ -23,6 +23,9 @@ pub enum RestoreError {
     /// A device node could not be given to a user, or back.
     #[error(transparent)]
     HandOver(#[from] HandOverError),
+    /// It is unwell, and stays on vfio-pci.
+    #[error(transparent)]
+    Unwell(#[from] Unwell),
     /// The former driver did not bind, though the kernel reported no error.
     #[error("{address} did not go back to {wanted}: it is now on {}", got.as_deref().unwrap_or("no driver"))]
     NotBound {
@@ -110,12 +113,13 @@ impl Hand<'_, '_> {
             _ => {}
         }
         if now.driver != before.driver {
-            if before.driver.is_some()
-                && let Some(unwell) = health::unwell(self.host, address)?
-            {
+            let native = before.driver.is_some() && !before.is_vfio();
+            if native && let Some(unwell) = health::unwell(self.host, address)? {
                 return Ok(Restored::Unwell(unwell));
             }
-            self.rebind(address, &now, before)?;
+            if let Some(unwell) = self.rebind(address, &now, before)? {
+                return Ok(Restored::Unwell(unwell));
+            }
         }
         self.set_override(address, before.driver_override.as_deref())?;
         if let (Some(before), true) = (&before.resets, before.resets != now.resets) {
@@ -124,12 +128,13 @@ impl Hand<'_, '_> {
         Ok(Restored::Back(address, before.clone()))
     }
 
+    /// Lets the former driver have a function, unless that turns out to be unwell.
     fn rebind(
         &mut self,
         address: Address,
         now: &Binding,
         before: &Binding,
-    ) -> Result<(), RestoreError> {
+    ) -> Result<Option<Unwell>, RestoreError> {
         if let Some(driver) = &before.driver {
             // With the override set to the former driver, no other one can win the probe.
             self.set_override(address, Some(driver))?;
@@ -137,14 +142,28 @@ impl Hand<'_, '_> {
         if let Some(driver) = &now.driver {
             self.unbind(address, driver)?;
         }
-        let Some(wanted) = &before.driver else { return Ok(()) };
-        self.probe(address)?;
-        let got = Binding::read(self.host, address)?.driver;
-        if got.as_ref() == Some(wanted) {
-            return Ok(());
+        let Some(wanted) = &before.driver else { return Ok(None) };
+        if !before.is_vfio()
+            && let Some(unwell) = health::unwell_unbound(self.host, address)?
+        {
+            self.set_override(address, Some(VFIO_PCI))?;
+            self.probe_for(address, VFIO_PCI)?;
+            return Ok(Some(unwell));
         }
-        // Even so, the override must not stay behind.
-        self.set_override(address, before.driver_override.as_deref())?;
-        Err(RestoreError::NotBound { address, wanted: wanted.clone(), got })
+        let bound = self.probe_for(address, wanted);
+        if matches!(bound, Err(RestoreError::NotBound { .. })) {
+            // Even so, the override must not stay behind.
+            self.set_override(address, before.driver_override.as_deref())?;
+        }
+        bound.map(|()| None)
+    }
+
+    /// Lets drivers probe, and looks which one came.
+    fn probe_for(&mut self, address: Address, wanted: &str) -> Result<(), RestoreError> {
+        self.probe(address)?;
+        match Binding::read(self.host, address)?.driver {
+            Some(got) if got == wanted => Ok(()),
+            got => Err(RestoreError::NotBound { address, wanted: wanted.to_owned(), got }),
+        }
     }
 }

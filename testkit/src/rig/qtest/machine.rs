@@ -162,7 +162,7 @@ fn plan(
         directory: directory.to_owned(),
     };
     let executable = qemu::locate(None, std::env::var_os("PATH").as_deref()).map_err(said)?;
-    let cache = Cache { directory: cache(), writable: true };
+    let cache = Cache { directory: cache(), writable: true, owner: None };
     let capabilities = cache.capabilities(&SystemRunner, &executable).map_err(said)?;
     let firmware = Firmware::find(host).map_err(said)?;
     machine::plan(&request, &capabilities, &firmware).map_err(said)

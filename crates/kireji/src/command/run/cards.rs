@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use guest::launch::User;
+use guest::launch::{User, as_user};
 use guest::machine::{Card, Function as Passed, Rom, RomFile};
 use pci::{Address, Function, Host, Region, RegionKind};
 use vfio::take::{Binding, Held, Keeper, Purpose, Recipient};
@@ -10,8 +10,10 @@ use vfio::take::{Binding, Held, Keeper, Purpose, Recipient};
 use crate::command::{outcome, recover, refuse, take};
 use crate::{CommandError, Context, Exit};
 
+use super::checks::{self, denied};
 use super::inhibit::Inhibitor;
-use super::{Args, Reset, leased, rom};
+use super::record::{Ended, Record, Told};
+use super::{Args, guarded, leased, rom};
 
 /// The cards that a guest gets.
 #[derive(Debug, Default)]
@@ -57,10 +59,16 @@ pub(super) fn select(args: &Args, context: &mut Context<'_>) -> Result<Cards, Co
         }
         leased::may_open(context, &all)?;
     }
+    if args.reset.is_some() && (functions.is_empty() || !(context.vars.is_root || args.dry_run)) {
+        let message = "`--reset` needs a card that this run takes itself";
+        return Err(CommandError::new(Exit::Usage, message));
+    }
+    checks::reset(context.host, args.reset, &functions)?;
     let mut cards: BTreeMap<Address, Vec<Address>> = BTreeMap::new();
     for address in &all {
-        let card = host.card(*address);
-        let name = card.known().map_or(*address, |card| card.address());
+        // A user may not read what makes up a card, but those of a device number always go together.
+        let device = || address.with_function(0).unwrap_or(*address);
+        let name = host.card(*address).known().map_or_else(device, |card| card.address());
         cards.entry(name).or_default().push(*address);
     }
     let cards = cards
@@ -92,7 +100,10 @@ fn card(
             address: function.address,
             class: function.class,
             rom: match rom_file {
-                Some(path) => rom::of_file(path)?,
+                Some(path) => {
+                    let user = context.vars.user.as_ref();
+                    as_user(user, || rom::of_file(path)).map_err(|error| denied(error, user))??
+                }
                 None if has_rom => Rom::Unmeasured,
                 None => Rom::Absent,
             },
@@ -110,33 +121,41 @@ impl Cards {
         args: &Args,
         context: &mut Context<'_>,
         user: Option<&User>,
+        record: &mut Record,
     ) -> Result<Taken, CommandError> {
         if self.cards.is_empty() {
             return Ok(Taken::default());
         }
         let keeper = Keeper::new(context.host, context.writer);
         let user = user.map(|user| Recipient { name: None, uid: user.uid, gid: user.gid });
-        let mut taken = Taken { held: None, _inhibitor: Inhibitor::start() };
+        let inhibitor = Inhibitor::start(context.host).and_then(|started| {
+            started
+                .map_err(|error| {
+                    writeln!(
+                        context.err,
+                        "WARNING: nothing keeps this host from going to sleep: {error}"
+                    )
+                })
+                .ok()
+        });
+        let mut taken = Taken { held: None, _inhibitor: inhibitor };
         if !self.functions.is_empty() && context.vars.is_root {
             take::load_vfio(context)?;
             let held = keeper.take_for(&self.functions, Purpose::Run, user.as_ref());
             taken.held = Some(held.map_err(outcome::take_error)?);
-        } else if args.reset.is_some() {
-            let message = "`--reset` needs a card that this run takes itself";
-            return Err(CommandError::new(Exit::Usage, message));
+            record.tell(&Told::Taken { functions: &self.functions }, context);
         }
         if let (true, Some(user)) = (context.vars.is_root, &user) {
             for held in &self.leased {
                 if let Err(error) = keeper.hand_over(held, user) {
                     let error = Err(outcome::take_error(error));
-                    return taken.give_back(error, context).map(|_| Taken::default());
+                    return taken.give_back(error, record, context).map(|_| Taken::default());
                 }
             }
         }
-        let prepared = self.prepare(args, context, taken.held.as_ref());
-        match prepared {
+        match guarded(|| self.prepare(args, context, taken.held.as_ref())) {
             Ok(()) => Ok(taken),
-            Err(error) => taken.give_back(Err(error), context).map(|_| Taken::default()),
+            Err(error) => taken.give_back(Err(error), record, context).map(|_| Taken::default()),
         }
     }
 
@@ -150,13 +169,7 @@ impl Cards {
     ) -> Result<(), CommandError> {
         let keeper = Keeper::new(context.host, context.writer);
         if let (Some(held), Some(reset)) = (held, args.reset) {
-            let method = match reset {
-                Reset::Flr => "flr",
-                Reset::Pm => "pm",
-                Reset::Bus => "bus",
-                Reset::None => "",
-            };
-            keeper.limit_resets(held, method).map_err(|error| {
+            keeper.limit_resets(held, reset.name()).map_err(|error| {
                 outcome::take_error(error)
                     .hint("`kireji show` lists the resets that the kernel has")
             })?;
@@ -186,9 +199,10 @@ impl Taken {
     /// Gives the cards back, whatever became of the run.
     pub(super) fn give_back(
         self,
-        ended: Result<Exit, CommandError>,
+        ended: Ended,
+        record: &mut Record,
         context: &mut Context<'_>,
-    ) -> Result<Exit, CommandError> {
+    ) -> Ended {
         let Some(held) = &self.held else { return ended };
         let keeper = Keeper::new(context.host, context.writer);
         let restored = match keeper.give_back(held, &[]) {
@@ -203,11 +217,12 @@ impl Taken {
             }
         };
         for one in &restored {
+            record.tell_restored(one, context);
             writeln!(context.err, "{}", outcome::restored_in_words(one))?;
         }
         match outcome::restored_exit(&restored) {
             Exit::Done => ended,
-            fault => ended.and(Ok(fault)),
+            fault => ended.map(|(_, words)| (fault, format!("{words} The card is unwell."))),
         }
     }
 }

@@ -82,7 +82,10 @@ pub(super) fn may_open(context: &Context<'_>, functions: &[Address]) -> Result<(
                 format!("{function} is driven through {node}, which this user may not open"),
             )
             .hint(format!("run `{}`", context.vars.sudo_line()))
-            .hint(format!("`sudo kireji take {function} --for USER` gives it to a user")));
+            .hint(format!(
+                "`sudo kireji take {function} --for USER` gives it to a user; return it first, if \
+                 it is taken"
+            )));
         }
     }
     Ok(())

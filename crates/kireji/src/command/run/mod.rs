@@ -1,9 +1,12 @@
 //! `kireji run`: a guest with the real card, from the plan to the card's return.
 
 mod cards;
+mod checks;
 mod inhibit;
 mod leased;
 mod prepare;
+mod qemu;
+mod record;
 mod report;
 mod request;
 mod rom;
@@ -12,16 +15,18 @@ mod verdict;
 mod window;
 
 use std::ffi::OsString;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use guest::machine::{self, Forward, Machine, UsbDevice};
-use guest::qemu::{self, Cache, Capabilities, Family, Firmware, Part, QemuError};
+use guest::qemu::Firmware;
 use pci::Named;
 
 use crate::signals::Signals;
 use crate::{CommandError, Context, Exit};
 
+use super::YEAR;
 use super::refuse::Allowed;
 
 pub(crate) use session::launcher;
@@ -31,7 +36,7 @@ pub(super) use session::run_error;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Haiku's image: anyboot, raw, qcow2 or VMDK. It is never written, but for `--persist`
-    #[arg(value_parser = absolute, required_if_eq("guest", "haiku"))]
+    #[arg(value_parser = absolute)]
     image: Option<PathBuf>,
     /// The guest: Haiku from an image, or the reference guest, this host's own Linux with the
     /// card's own driver, which shows whether passthrough works with the card at all
@@ -61,9 +66,9 @@ pub struct Args {
     /// Let the guest write the image itself
     #[arg(long, help_heading = "Disk")]
     persist: bool,
-    /// What the disk is attached to
-    #[arg(long, default_value = "ahci", value_name = "BUS", help_heading = "Disk")]
-    disk_bus: Bus,
+    /// What the disk is attached to: the machine's AHCI controller, if nothing is said
+    #[arg(long, value_name = "BUS", help_heading = "Disk")]
+    disk_bus: Option<Bus>,
     /// Memory in MiB: 2048, or what the reference guest needs
     #[arg(long, value_name = "MIB", help_heading = "Machine")]
     memory: Option<u64>,
@@ -97,13 +102,13 @@ pub struct Args {
     sound: bool,
     /// Lend the guest an input device, `/dev/input/event…`; both Ctrl keys switch it (can be
     /// repeated)
-    #[arg(long, value_name = "DEVICE", help_heading = "Screen and input")]
+    #[arg(long, value_name = "DEVICE", value_parser = absolute, help_heading = "Screen and input")]
     input: Vec<PathBuf>,
     /// Pass a USB device of this host (can be repeated)
     #[arg(long, value_name = "VENDOR:PRODUCT", value_parser = usb, help_heading = "Screen and input")]
     usb: Vec<UsbDevice>,
     /// End the run after this time
-    #[arg(long, value_name = "SECONDS", help_heading = "Run")]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=YEAR), help_heading = "Run")]
     timeout: Option<u64>,
     /// Do not show the serial line
     #[arg(long, help_heading = "Run")]
@@ -143,6 +148,18 @@ enum Reset {
     Bus,
     /// Not at all
     None,
+}
+
+impl Reset {
+    /// The kernel's word for it, as in `reset_method`.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Flr => "flr",
+            Self::Pm => "pm",
+            Self::Bus => "bus",
+            Self::None => "",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -221,50 +238,58 @@ fn emulated(text: &str) -> Result<machine::Emulated, String> {
 /// Something is missing, would be lost, or failed; the card is back then, or the error says not.
 pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
     let requested = Instant::now();
-    let image = args.image.as_deref().map(prepare::read_image).transpose()?;
-    let (qemu, cache) = capabilities(args, context)?;
+    checks::options(args)?;
+    let user = context.vars.user.clone();
+    let image = args.image.as_deref().map(|path| prepare::read_image(path, user.as_ref()));
+    let image = image.transpose()?;
+    let (qemu, cache) = qemu::capabilities(args, context)?;
     let firmware = Firmware::find(context.host)?;
     let mut cards = cards::select(args, context)?;
-    let user = context.vars.user.clone();
     let accelerator = request::accelerator(args, context, &cache, &qemu)?;
     let guest = prepare::guest(args, context, image, &cards, accelerator)?;
-    let remedy = qemu_remedy(context);
-    let plan = |directory: &Path, cards: &cards::Cards| {
+    let plan = |directory: &Path, cards: &cards::Cards, context: &Context<'_>| {
         let request = request::request(args, directory, &*guest, cards, accelerator)?;
-        machine::plan(&request, &qemu, &firmware).map_err(|error| {
-            let error = CommandError::from_source(request::exit(&error), error);
-            match &remedy {
-                Some(remedy) if error.exit() == Exit::Qemu => error.hint(remedy),
-                _ => error,
-            }
-        })
+        machine::plan(&request, &qemu, &firmware).map_err(|error| qemu::plan_error(error, context))
     };
     // Everything that can be wrong with the request is found before anything is changed.
-    let machine = plan(&context.vars.state.join("runs/DRY-RUN"), &cards)?;
+    let machine = plan(&context.vars.state.join("runs/DRY-RUN"), &cards, context)?;
+    checks::host(args, context, &*guest, user.as_ref())?;
     if args.dry_run {
         return print(&machine, context);
     }
     leased::may_lock(context, machine.locked_memory)?;
-    let run = session::directory(args, context, &*guest, user.as_ref())?;
-    prepare::files(&*guest, &run)?;
     // From here on a signal must not end the process before the cards are back.
     let signals = Signals::catch()?;
-    let ended = match cards.take(args, context, user.as_ref()) {
-        Ok(taken) => {
-            // Only a card on vfio-pci shows its character device and its ROM, so the plan is made
-            // once more.
-            let ended = plan(run.path(), &cards).and_then(|machine| {
+    prepare::sweep(context);
+    let mut record = session::record(args, context, &*guest, user.as_ref())?;
+    let ended = prepare::files(&*guest, &record.directory)
+        .and_then(|()| cards.take(args, context, user.as_ref(), &mut record))
+        .and_then(|taken| {
+            let ended = guarded(|| {
+                // Only a card on vfio-pci shows its character device and its ROM, so the plan is
+                // made once more.
+                let machine = plan(record.directory.path(), &cards, context)?;
                 session::tell_notes(&machine, context)?;
-                let (guest, run, signals) = (&*guest, &run, &signals);
-                session::Session { args, run, machine, user, requested, guest, signals }
-                    .run(context)
+                let (guest, record) = (&*guest, &mut record);
+                let user = user.as_ref();
+                session::Session { args, machine, user, requested, guest, signals: &signals }
+                    .run(record, context)
             });
-            taken.give_back(ended, context)
-        }
-        Err(error) => Err(error),
-    };
-    prepare::clean_up(&*guest, &run);
-    ended
+            taken.give_back(ended, &mut record, context)
+        });
+    prepare::clean_up(&*guest, &record.directory);
+    record.close(ended, context)
+}
+
+/// Does work after which something has to be given back, whatever becomes of it.
+fn guarded<T>(work: impl FnOnce() -> Result<T, CommandError>) -> Result<T, CommandError> {
+    // Nothing that the work may have left half done is used for anything but giving back.
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let said = panic.downcast_ref::<String>().cloned();
+        let said = said.or_else(|| panic.downcast_ref::<&str>().map(|said| (*said).to_owned()));
+        let error = CommandError::new(Exit::Internal, "a defect in kireji ended the run");
+        Err(said.into_iter().fold(error, CommandError::reason))
+    })
 }
 
 fn print(machine: &Machine, context: &mut Context<'_>) -> Result<Exit, CommandError> {
@@ -274,30 +299,6 @@ fn print(machine: &Machine, context: &mut Context<'_>) -> Result<Exit, CommandEr
     }
     session::tell_notes(machine, context)?;
     Ok(Exit::Done)
-}
-
-fn capabilities(args: &Args, context: &Context<'_>) -> Result<(Capabilities, Cache), CommandError> {
-    let cache = Cache { directory: context.vars.cache.join("qemu"), writable: !args.dry_run };
-    let failed = |error: QemuError| {
-        let error = CommandError::from_source(Exit::Qemu, error);
-        match qemu_remedy(context) {
-            Some(remedy) => error.hint(remedy),
-            None => error,
-        }
-    };
-    if let Some(file) = &args.qemu_caps {
-        return Ok((Capabilities::load(file).map_err(failed)?, cache));
-    }
-    let explicit = args.qemu.as_deref().or(context.vars.qemu.as_deref());
-    let path = std::env::var_os("PATH");
-    let executable = qemu::locate(explicit, path.as_deref()).map_err(failed)?;
-    let capabilities = cache.capabilities(context.runner, &executable).map_err(failed)?;
-    Ok((capabilities, cache))
-}
-
-fn qemu_remedy(context: &Context<'_>) -> Option<String> {
-    let family = Family::read(context.host).ok()?;
-    Some(family.remedy(Part::System))
 }
 
 /// How long a run may last.

@@ -1,27 +1,37 @@
 //! The guest of a run: Haiku from an image, or the reference guest.
 
+use std::io;
 use std::path::Path;
 
 use guest::Guest;
-use guest::guests::{Haiku, Linux, PrepareError, Storage};
-use guest::kernel::Kernel;
+use guest::guests::{Haiku, LEFTOVERS, Linux, PrepareError, Storage};
+use guest::kernel::{Kernel, KernelError};
+use guest::launch::{User, as_user};
 use guest::linux::{BootError, Nonce, Request, Wanted};
 use guest::machine::{Accelerator, DiskBus};
 use guest::overlay::OverlayError;
-use guest::rundir::RunDirectory;
-use haiku::image::Image;
+use guest::rundir::{self, RunDirectory};
+use haiku::image::{Image, ImageError};
 use pci::Function;
 
 use crate::{CommandError, Context, Exit};
 
 use super::cards::Cards;
+use super::checks::denied;
 use super::{Args, Bus, GuestKind};
 
-/// Finds out what the image is.
-pub(super) fn read_image(path: &Path) -> Result<Image, CommandError> {
-    Image::read(path).map_err(|error| {
+/// Finds out what the image is, if the user may read it whom QEMU will belong to.
+pub(super) fn read_image(path: &Path, user: Option<&User>) -> Result<Image, CommandError> {
+    let read = as_user(user, || Image::read(path)).map_err(|error| denied(error, user))?;
+    read.map_err(|error| {
         let hint = error.hint();
-        CommandError::from_source(Exit::Image, error).hint(hint)
+        let exit = match &error {
+            ImageError::Open { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Exit::Permission
+            }
+            _ => Exit::Image,
+        };
+        CommandError::from_source(exit, error).hint(hint)
     })
 }
 
@@ -53,9 +63,9 @@ fn haiku(args: &Args, context: &Context<'_>, image: Image) -> Haiku {
             None => Storage::ThrowAway,
         },
         bus: match args.disk_bus {
-            Bus::Ahci => DiskBus::Ahci,
-            Bus::Nvme => DiskBus::Nvme,
-            Bus::Usb => DiskBus::Usb,
+            None | Some(Bus::Ahci) => DiskBus::Ahci,
+            Some(Bus::Nvme) => DiskBus::Nvme,
+            Some(Bus::Usb) => DiskBus::Usb,
         },
     }
 }
@@ -72,8 +82,15 @@ fn linux(
     };
     let failed = |error: BootError| {
         let hint = error.hint();
-        let exit = match error {
+        let exit = match &error {
             BootError::NoFunction => Exit::Usage,
+            BootError::Kernel(KernelError::Read(error)) if error.is_denied() => Exit::Permission,
+            // A file that the user named.
+            BootError::Kernel(KernelError::Read(_) | KernelError::NotKernel { .. })
+                if args.kernel.is_some() =>
+            {
+                Exit::Usage
+            }
             _ => Exit::HostCannot,
         };
         let error = CommandError::from_source(exit, error);
@@ -100,17 +117,27 @@ fn linux(
 
 /// Makes the files that the guest starts from; they belong to whom the run belongs.
 pub(super) fn files(guest: &dyn Guest, run: &RunDirectory) -> Result<(), CommandError> {
-    let made = guest.prepare(run.path()).map_err(|error| match error {
-        PrepareError::Overlay(error) => overlay_error(error),
-        PrepareError::Write(error) => CommandError::from_source(
-            match error.source.kind() {
-                std::io::ErrorKind::StorageFull => Exit::NoSpace,
-                _ => Exit::HostCannot,
-            },
-            error,
-        ),
-    })?;
+    let made = guest.prepare(run.path()).map_err(error)?;
     made.iter().try_for_each(|file| run.hand_over(file)).map_err(super::run_error)
+}
+
+/// The error of a guest whose files cannot be made.
+pub(super) fn error(error: PrepareError) -> CommandError {
+    match error {
+        PrepareError::Overlay(error) => overlay_error(error),
+        PrepareError::Write(error) => CommandError::from_source(Exit::of_io(&error.source), error),
+    }
+}
+
+/// Removes what runs that were killed left of the kind that nobody wants.
+pub(super) fn sweep(context: &mut Context<'_>) {
+    let (host, base) = (context.host, context.vars.state.join("runs"));
+    let sweep = || rundir::sweep(host, &base, &LEFTOVERS);
+    // What cannot be removed is tried again by the next run.
+    let Ok(Ok(swept)) = as_user(context.vars.user.as_ref(), sweep) else { return };
+    for file in swept {
+        drop(writeln!(context.err, "removed {}, which a killed run left", file.display()));
+    }
 }
 
 /// Removes what nobody wants once the run has ended.
@@ -129,8 +156,11 @@ fn overlay_error(error: OverlayError) -> CommandError {
             (Exit::Refused, "use another `--state` name for this image")
         }
         OverlayError::Name { .. } => (Exit::Usage, "letters, digits, `-`, `_` and `.` will do"),
-        OverlayError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+        OverlayError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
             (Exit::NoSpace, "free some space, or set XDG_STATE_HOME")
+        }
+        OverlayError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+            (Exit::Permission, "check the image and its permissions")
         }
         OverlayError::Io { .. } | OverlayError::Unfit { .. } => {
             (Exit::Image, "check the image and its permissions")

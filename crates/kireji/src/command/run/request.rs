@@ -11,7 +11,8 @@ use guest::qemu::{Cache, Capabilities};
 use crate::{CommandError, Context, Exit};
 
 use super::cards::Cards;
-use super::{Accel, Args, FirmwareChoice, Net, session};
+use super::qemu::with_runner;
+use super::{Accel, Args, FirmwareChoice, Net};
 
 /// Decides what runs the guest's processors.
 pub(super) fn accelerator(
@@ -26,9 +27,9 @@ pub(super) fn accelerator(
         Accel::Auto if args.qemu_caps.is_some() => return Ok(Accelerator::Tcg),
         wanted => wanted,
     };
-    let launcher = session::launcher(context);
-    let user = context.vars.user.as_ref().map(|user| (&launcher, user));
-    let kvm = cache.kvm(context.host, context.runner, &qemu.executable, user);
+    let user = context.vars.user.as_ref();
+    let kvm =
+        with_runner(context, |runner| cache.kvm(context.host, runner, &qemu.executable, user));
     let kvm = kvm.unwrap_or_else(|error| Kvm::Broken(error.to_string()));
     let why = match kvm {
         Kvm::Usable => return Ok(Accelerator::Kvm),

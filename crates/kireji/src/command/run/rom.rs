@@ -12,22 +12,21 @@ use vfio::Device;
 
 use crate::{CommandError, Exit};
 
+use super::checks;
+
 /// The largest ROM that a region can hold, in bytes (PCI Local Bus 3.0, 6.2.5.2).
 const MOST: u64 = 16 << 20;
 
 /// Looks into the file that is to take the place of a ROM. One without code for anybody is fine:
 /// some cards work only so.
 pub(super) fn of_file(path: &Path) -> Result<machine::Rom, CommandError> {
-    let failed = |source| {
-        let path = path.to_owned();
-        CommandError::from_source(Exit::Image, host::ReadError { path, source })
-    };
+    let failed = |source| checks::file("--romfile", path, source);
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(failed)?;
     file.take(MOST + 1).read_to_end(&mut bytes).map_err(failed)?;
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MOST {
         return Err(CommandError::new(
-            Exit::Image,
+            Exit::Usage,
             format!("{} is larger than an option ROM can be", path.display()),
         ));
     }
@@ -129,6 +128,6 @@ mod tests {
         let huge = File::create(&path).unwrap();
         huge.set_len(MOST + 1).unwrap();
         assert!(of_file(&path).unwrap_err().to_string().contains("larger"));
-        assert_eq!(of_file(dir.path()).unwrap_err().exit(), Exit::Image);
+        assert_eq!(of_file(dir.path()).unwrap_err().exit(), Exit::Usage);
     }
 }

@@ -11,22 +11,22 @@ use guest::guests::Sign;
 use guest::launch::{Launch, User};
 use guest::machine::{Machine, NewFile, Note};
 use guest::process::{Event, Launcher, Patience, Qemu, Stage, Supervision};
-use guest::rundir::{End, Meta, RunDirectory, RunError, timestamp};
+use guest::rundir::{Meta, RunDirectory, RunError, timestamp};
 use guest::serial::{Show, Shown};
 use host::Owner;
 
-use crate::shown::{Filter, escaped, plain};
+use crate::shown::{Filter, plain};
 use crate::signals::Signals;
 use crate::{CommandError, Context, Exit};
 
+use super::record::{Ended, Record, Told};
 use super::{Args, limit, report, verdict, window};
 
 /// A run that is ready to start.
 pub(super) struct Session<'a> {
     pub(super) args: &'a Args,
-    pub(super) run: &'a RunDirectory,
     pub(super) machine: Machine,
-    pub(super) user: Option<User>,
+    pub(super) user: Option<&'a User>,
     pub(super) requested: Instant,
     pub(super) guest: &'a dyn Guest,
     /// Where signals that end the run show.
@@ -43,12 +43,8 @@ pub(crate) fn launcher(context: &Context<'_>) -> Launcher {
 
 pub(crate) fn run_error(error: RunError) -> CommandError {
     let exit = match &error {
-        RunError::Io { source, .. } => match source.kind() {
-            std::io::ErrorKind::StorageFull => Exit::NoSpace,
-            std::io::ErrorKind::PermissionDenied => Exit::Permission,
-            _ => Exit::HostCannot,
-        },
-        _ => Exit::HostCannot,
+        RunError::Io { source, .. } => Exit::of_io(source),
+        RunError::Unknown { .. } => Exit::HostCannot,
     };
     CommandError::from_source(exit, error)
 }
@@ -62,13 +58,13 @@ pub(super) fn tell_notes(machine: &Machine, context: &mut Context<'_>) -> Result
     Ok(())
 }
 
-/// Makes the directory that keeps what the run leaves.
-pub(super) fn directory(
+/// Begins the record of the run, in a directory that keeps what it leaves.
+pub(super) fn record(
     args: &Args,
-    context: &Context<'_>,
+    context: &mut Context<'_>,
     guest: &dyn Guest,
     user: Option<&User>,
-) -> Result<RunDirectory, CommandError> {
+) -> Result<Record, CommandError> {
     let now = context.clock.now();
     let text = |word: &std::ffi::OsString| word.to_string_lossy().into_owned();
     let program = context.vars.program.to_string_lossy().into_owned();
@@ -87,20 +83,34 @@ pub(super) fn directory(
             .chain(emulated)
             .collect(),
     };
-    RunDirectory::create(&context.vars.state.join("runs"), now, &meta, user).map_err(run_error)
+    let base = context.vars.state.join("runs");
+    let directory = RunDirectory::create(&base, now, &meta, user).map_err(run_error)?;
+    let (run, path) = (directory.id().to_owned(), directory.path().to_owned());
+    let mut record = Record::new(directory, args.json);
+    let begins = Told::Run {
+        schema: 1,
+        run: &run,
+        directory: &path,
+        guest: &meta.guest,
+        image: meta.image.as_deref(),
+        devices: &meta.devices,
+    };
+    record.tell(&begins, context);
+    Ok(record)
 }
 
 impl Session<'_> {
     /// What QEMU gets of another environment than this process has: under sudo, the user's.
     fn environment(&self, context: &Context<'_>) -> window::Environment {
         let kept = |name: &str| std::env::var(name).ok();
-        let user = self.user.as_ref();
-        user.map_or_else(Default::default, |user| window::environment(context.host, user, &kept))
+        let environment = |user| window::environment(context.host, user, &kept);
+        self.user.map_or_else(Default::default, environment)
     }
 
     /// Starts QEMU, follows it to its end, and says how it ended.
-    pub(super) fn run(self, context: &mut Context<'_>) -> Result<Exit, CommandError> {
-        let Self { args, run, machine, guest, .. } = &self;
+    pub(super) fn run(self, record: &mut Record, context: &mut Context<'_>) -> Ended {
+        let Self { args, machine, guest, .. } = &self;
+        let run = &record.directory;
         let wants = guest.wants();
         for file in &machine.files {
             make(file)?;
@@ -116,7 +126,7 @@ impl Session<'_> {
             parent: std::process::id(),
             locked_memory: machine.locked_memory,
             open: machine.descriptors.iter().map(|d| (d.path.clone(), d.number)).collect(),
-            user: self.user.clone(),
+            user: self.user.cloned(),
             environment: self.environment(context),
         };
         let shown = !args.quiet && !args.json && wants.serial;
@@ -130,42 +140,27 @@ impl Session<'_> {
             patience: Patience { power_down: wants.power_down, ..Patience::default() },
             observer: Some(&mut *observer),
         };
-        let mut failure = None;
         let outcome = qemu
             .supervise(rules, &mut |event| {
-                let told = tell(&event, args, wants.serial, run, context);
-                // A run goes on without its narration; its end tells of the first failure.
-                failure = failure.take().or(told.err());
+                record.tell(&event, context);
+                if !args.json {
+                    let said = say(&event, wants.serial, context);
+                    record.keep(said);
+                }
             })
             .map_err(|error| {
                 CommandError::from_source(Exit::Internal, error).hint("QEMU was killed")
             })?;
-        let judged = verdict::judge(&outcome, &*observer);
-        let (exit, words) = match &judged {
-            Ok((exit, words)) => (*exit, words.clone()),
-            Err(error) => (error.exit(), verdict::sentence(&error.to_string())),
-        };
-        let ended = timestamp(context.clock.now());
-        let end = End { ended, outcome: words.clone(), exit_code: exit as u8 };
-        run.end(&end).map_err(run_error)?;
-        if let Some(error) = outcome.serial.error {
+        if let Some(error) = &outcome.serial.error {
             writeln!(context.err, "WARNING: the serial log is not whole: {error}")?;
         }
-        if let Some(error) = failure.filter(|error| !error.is_broken_pipe()) {
-            return Err(error);
-        }
-        let (exit, words) = judged?;
-        writeln!(context.err, "{words}")?;
-        Ok(exit)
+        verdict::judge(&outcome, &*observer)
     }
 }
 
 fn make(file: &NewFile) -> Result<(), CommandError> {
     let failed = |path: &Path, source: std::io::Error| {
-        let exit = match source.kind() {
-            std::io::ErrorKind::StorageFull => Exit::NoSpace,
-            _ => Exit::HostCannot,
-        };
+        let exit = Exit::of_io(&source);
         let path = path.to_owned();
         CommandError::from_source(exit, host::atomic::WriteError { path, source })
     };
@@ -197,18 +192,8 @@ fn show() -> Show {
     })
 }
 
-fn tell(
-    event: &Event,
-    args: &Args,
-    serial: bool,
-    run: &RunDirectory,
-    context: &mut Context<'_>,
-) -> Result<(), CommandError> {
-    run.event(event).map_err(run_error)?;
-    if args.json {
-        writeln!(context.out, "{}", escaped(&serde_json::to_string(event)?))?;
-        return Ok(());
-    }
+/// Says what a person wants to know of an event.
+fn say(event: &Event, serial: bool, context: &mut Context<'_>) -> Result<(), CommandError> {
     match event {
         Event::Stage { stage: Stage::Executed, ms } => {
             writeln!(context.err, "QEMU starts after {ms} ms")?;

@@ -45,6 +45,10 @@ pub(super) fn judge(
             let what = format!("QEMU ended by itself with {}", outcome.status);
             Err(from_log(outcome, &what, Exit::QemuCrashed))
         }
+        Ending::Killed => Err(CommandError::new(
+            Exit::QemuCrashed,
+            "QEMU was ended from outside, by a signal that kireji did not send",
+        )),
         Ending::Hung => Err(CommandError::new(
             Exit::QemuCrashed,
             "QEMU neither answered nor ended, and was killed",
@@ -95,6 +99,7 @@ fn from_log(outcome: &Outcome, what: &str, otherwise: Exit) -> CommandError {
         Kind::Host => Exit::HostCannot,
         Kind::Card => Exit::CardFault,
         Kind::File => Exit::Image,
+        Kind::Space => Exit::NoSpace,
         Kind::Qemu => Exit::Qemu,
         Kind::Arguments => Exit::Usage,
         Kind::Harmless | Kind::Degraded => otherwise,

@@ -18,6 +18,7 @@ fn uses(tree: &Tree, session: Option<&str>) -> Vec<String> {
     let lines = network.interfaces[0].uses.iter().map(|one| {
         let what = match &one.purpose {
             NetworkPurpose::DefaultRoute => "default route".to_owned(),
+            NetworkPurpose::OtherDefaultRoute { of } => format!("default route of {of}"),
             NetworkPurpose::Session { address } => format!("session {address}"),
             NetworkPurpose::Storage { what, server } => format!("{what} from {server}"),
         };
@@ -64,6 +65,26 @@ fn a_default_route_of_ipv6_counts_and_a_rejecting_one_does_not() {
     assert_eq!(uses(&tree, None), [""; 0]);
     tree.write("/proc/net/ipv6_route", line("00000003", "eth0"));
     assert_eq!(uses(&tree, None), ["eth0 → default route"]);
+}
+
+#[test]
+fn a_default_route_of_another_table_cannot_be_placed() {
+    let tree = tree();
+    // What a kernel shows, Linux 6.12.
+    let main = "Main:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 0.0.0.0\n        /0 universe UNICAST\n\
+                Local:\n  +-- 0.0.0.0/1 2 0 2\n        |-- 127.0.0.0\n           /8 host LOCAL\n";
+    let others = "Id 200:\n  |-- 0.0.0.0\n     /0 universe UNICAST\n\
+                  Id 201:\n  |-- 10.0.0.0\n     /8 link UNICAST\n\
+                  Id 202:\n  |-- 0.0.0.0\n     /0 universe BLACKHOLE\n";
+    tree.write("/proc/net/fib_trie", main);
+    assert_eq!(uses(&tree, None), [""; 0]);
+    tree.write("/proc/net/fib_trie", [others, main].concat());
+    assert_eq!(uses(&tree, None), ["unplaced OtherDefaultRoute { of: \"table 200\" }"]);
+    tree.write("/proc/net/fib_trie", vec![b' '; 2 << 20]);
+    assert!(
+        uses(&tree, None)[0]
+            .starts_with("unplaced OtherDefaultRoute { of: \"a table that is not known")
+    );
 }
 
 #[test]

@@ -1,0 +1,224 @@
+//! A process that ends at any write leaves a volume that replays to the old or the new state.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bfs::{Access, Class, Kind, NodeId, Options, Result, Storage, Volume, check};
+use common::{SIZES, make, pattern};
+
+/// Memory that takes so many writes and no more.
+struct Failing {
+    bytes: Vec<u8>,
+    left: Rc<Cell<usize>>,
+}
+
+impl Storage for Failing {
+    fn size(&self) -> io::Result<u64> {
+        self.bytes.size()
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.bytes.read_at(buffer, offset)
+    }
+
+    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let left = self.left.get().checked_sub(1).ok_or(io::ErrorKind::BrokenPipe)?;
+        self.left.set(left);
+        self.bytes.write_at(bytes, offset)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn clock() -> Duration {
+    Duration::new(1_795_000_000, 5)
+}
+
+fn options(access: Access) -> Options {
+    Options { access, clock, ..Options::default() }
+}
+
+type State = BTreeMap<Vec<u8>, (Vec<u8>, Vec<(Vec<u8>, Vec<u8>)>)>;
+
+/// Everything that a user sees of a volume.
+fn state<S: Storage>(volume: &mut Volume<S>, node: NodeId, path: &[u8], state: &mut State) {
+    let entries: Vec<_> = volume.entries(node).unwrap().map(Result::unwrap).collect();
+    for entry in entries {
+        let path = [path, b"/", &entry.name].concat();
+        let metadata = volume.metadata(entry.node).unwrap();
+        let content = match metadata.kind {
+            Kind::Directory => {
+                self::state(volume, entry.node, &path, state);
+                Vec::new()
+            }
+            Kind::Symlink => volume.read_link(entry.node).unwrap(),
+            Kind::File => {
+                let mut content = vec![0; usize::try_from(metadata.size).unwrap()];
+                volume.read(entry.node, 0, &mut content).unwrap();
+                content
+            }
+        };
+        let mut attributes = Vec::new();
+        for info in volume.attributes(entry.node).unwrap() {
+            let value = volume.attribute(entry.node, &info.name).unwrap().value;
+            attributes.push((info.name, value));
+        }
+        state.insert(path, (content, attributes));
+    }
+}
+
+fn seen(bytes: &[u8], access: Access) -> State {
+    let mut volume = Volume::open(bytes, &options(access)).unwrap();
+    let root = volume.root();
+    let mut found = State::new();
+    state(&mut volume, root, b"", &mut found);
+    found
+}
+
+type Action = fn(&mut Volume<Failing>) -> Result<()>;
+
+fn put(volume: &mut Volume<Failing>, path: &[u8], content: &[u8]) -> Result<()> {
+    let root = volume.root();
+    let mut source = content;
+    volume.write_file(root, path, 0o644, &mut source, content.len() as u64).map(|_| ())
+}
+
+const ACTIONS: &[(&str, Action)] = &[
+    ("create", |volume| put(volume, b"new", &pattern(20_000, 3))),
+    ("replace", |volume| put(volume, b"file1", &pattern(50_000, 4))),
+    ("append", |volume| {
+        let node = volume.lookup(b"file2")?;
+        volume.append(node, &pattern(70_000, 5))
+    }),
+    ("truncate", |volume| {
+        let node = volume.lookup(b"file3")?;
+        volume.truncate(node, 100)
+    }),
+    ("remove", |volume| {
+        let root = volume.root();
+        volume.remove(root, b"file4")
+    }),
+    ("rename", |volume| {
+        let root = volume.root();
+        let directory = volume.lookup(b"directory")?;
+        volume.rename(root, b"file5", directory, b"file0")
+    }),
+    ("directory", |volume| {
+        let root = volume.root();
+        volume.create_directory(root, b"another", 0o755).map(|_| ())
+    }),
+    ("link", |volume| {
+        let root = volume.root();
+        volume.create_symlink(root, b"link", &[b'x'; 1000]).map(|_| ())
+    }),
+    ("attribute", |volume| {
+        let node = volume.lookup(b"file6")?;
+        volume.set_attribute(node, b"large", 1, &pattern(30_000, 1))
+    }),
+    ("no attribute", |volume| {
+        let node = volume.lookup(b"file7")?;
+        volume.remove_attribute(node, b"large")
+    }),
+];
+
+fn filled(block_size: u32) -> Vec<u8> {
+    let bytes = make(block_size, 16 << 20).into_storage();
+    let mut volume = Volume::open(bytes, &options(Access::Write)).unwrap();
+    let root = volume.root();
+    for index in 0..60 {
+        let content = pattern(index * 700, index);
+        let name = format!("file{index}");
+        let size = content.len() as u64;
+        volume.write_file(root, name.as_bytes(), 0o644, &mut content.as_slice(), size).unwrap();
+    }
+    let directory = volume.create_directory(root, b"directory", 0o755).unwrap();
+    volume.write_file(directory, b"file0", 0, &mut b"in the way".as_slice(), 10).unwrap();
+    for name in ["file5", "file7"] {
+        let node = volume.lookup(name.as_bytes()).unwrap();
+        volume.set_attribute(node, b"large", 1, &pattern(30_000, 1)).unwrap();
+        volume.set_attribute(node, b"BEOS:APP_SIG", 1, b"application/x-test").unwrap();
+    }
+    volume.into_storage()
+}
+
+#[test]
+fn an_end_at_any_write_leaves_the_old_or_the_new() {
+    for block_size in SIZES {
+        let start = filled(block_size);
+        let old = seen(&start, Access::Read);
+        for (name, action) in ACTIONS {
+            let left = Rc::new(Cell::new(1 << 20));
+            let storage = Failing { bytes: start.clone(), left: Rc::clone(&left) };
+            let mut volume = Volume::open(storage, &options(Access::Write)).unwrap();
+            action(&mut volume).unwrap();
+            let writes = (1 << 20) - left.get();
+            let after = volume.into_storage().bytes;
+            let new = seen(&after, Access::WriteClean);
+            assert_ne!(old, new, "{name}");
+            assert!(check(&mut after.clone()).unwrap().is_clean(), "{name}");
+            let mut kinds = [0, 0];
+            for count in 0..writes {
+                let left = Rc::new(Cell::new(count));
+                let storage = Failing { bytes: start.clone(), left };
+                let mut volume = Volume::open(storage, &options(Access::Write)).unwrap();
+                assert!(action(&mut volume).is_err(), "{name} {count}");
+                let bytes = volume.into_storage().bytes;
+                // Read with the log in place, then replayed.
+                let found = seen(&bytes, Access::Read);
+                assert!(found == old || found == new, "{name} after {count} of {writes}");
+                kinds[usize::from(found == new)] += 1;
+                let replayed = Volume::open(bytes, &options(Access::Write)).unwrap();
+                let mut bytes = replayed.into_storage();
+                let report = check(&mut bytes).unwrap();
+                assert!(report.is_clean(), "{name} {count}: {:#?}", report.findings);
+                assert_eq!(seen(&bytes, Access::WriteClean), found, "{name} {count}");
+            }
+            assert!(kinds[0] > 0 && kinds[1] > 0, "{name}: {kinds:?}");
+        }
+    }
+}
+
+/// An error before a transaction counts is forgotten; one after makes the volume refuse more.
+#[test]
+fn a_volume_goes_on_after_an_error_or_says_that_it_cannot() {
+    let start = filled(2048);
+    for count in 0..12 {
+        let left = Rc::new(Cell::new(count));
+        let storage = Failing { bytes: start.clone(), left: Rc::clone(&left) };
+        let mut volume = Volume::open(storage, &options(Access::Write)).unwrap();
+        let done = put(&mut volume, b"new", &pattern(20_000, 3));
+        left.set(usize::MAX);
+        if done.is_err() {
+            drop(put(&mut volume, b"other", b"later"));
+        }
+        let replayed = Volume::open(volume.into_storage().bytes, &options(Access::Write)).unwrap();
+        let report = check(&mut replayed.into_storage()).unwrap();
+        assert!(report.is_clean(), "{count}: {:#?}", report.findings);
+    }
+}
+
+/// The end may come within a replay too, which then is begun anew.
+#[test]
+fn a_replay_can_be_interrupted() {
+    let start = common::fixture("dirtylog2048");
+    let whole = Volume::open(start.clone(), &options(Access::Write)).unwrap().into_storage();
+    for count in [0, 1, 7, 100, 300] {
+        let storage = Failing { bytes: start.clone(), left: Rc::new(Cell::new(count)) };
+        // The storage is gone with the error: what it held is rebuilt by the same writes.
+        let mut keep = storage;
+        assert!(Volume::open(&mut keep, &options(Access::Write)).is_err(), "{count}");
+        let report = check(&mut keep.bytes.clone()).unwrap();
+        assert!(report.findings.iter().all(|finding| finding.class == Class::Log), "{count}");
+        let again = Volume::open(keep.bytes, &options(Access::Write)).unwrap().into_storage();
+        assert!(again == whole, "{count}");
+    }
+}

@@ -1,0 +1,126 @@
+//! `kireji driver check`.
+
+use std::path::{Path, PathBuf};
+
+use haiku::driver::{ElfError, Kernel, Report, check};
+use serde::Serialize;
+
+use super::super::image::{self, ImageArg};
+use crate::{CommandError, Context, Exit};
+
+/// Bytes of a driver or kernel; what is larger is something else.
+const LARGEST: u64 = 64 << 20;
+
+/// Arguments of `driver check`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The driver's file
+    file: PathBuf,
+    /// Look into the kernel of this image (can be repeated)
+    #[arg(long, value_name = "IMAGE")]
+    image: Vec<ImageArg>,
+    /// Look into this kernel (can be repeated)
+    #[arg(long, value_name = "FILE")]
+    kernel: Vec<PathBuf>,
+    /// Where the driver is to go, below `add-ons/kernel`
+    #[arg(long = "as", value_name = "PLACE")]
+    place: Option<String>,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Document {
+    file: PathBuf,
+    results: Vec<ResultOf>,
+}
+
+#[derive(Serialize)]
+struct ResultOf {
+    /// The package or file of the kernel.
+    kernel: Option<String>,
+    loadable: bool,
+    #[serde(flatten)]
+    report: Report,
+}
+
+pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
+    let bytes = read(&args.file)?;
+    let mut kernels = Vec::new();
+    for path in &args.kernel {
+        let kernel = Kernel::parse(&read(path)?).map_err(|error| failed(path, error))?;
+        kernels.push((Some(path.display().to_string()), Some(kernel)));
+    }
+    for image in &args.image {
+        let (package, bytes) = image::kernel(image, context)?;
+        let kernel = Kernel::parse(&bytes).map_err(|error| failed(Path::new(&package), error))?;
+        kernels.push((Some(package), Some(kernel)));
+    }
+    if kernels.is_empty() {
+        kernels.push((None, None));
+    }
+    let mut results = Vec::new();
+    for (name, kernel) in kernels {
+        let report = check(&bytes, kernel.as_ref(), args.place.as_deref())
+            .map_err(|error| failed(&args.file, error))?;
+        results.push(ResultOf { kernel: name, loadable: report.is_loadable(), report });
+    }
+    let all = results.iter().all(|result| result.loadable);
+    let exit = if all { Exit::Done } else { Exit::No };
+    if args.json {
+        super::super::print_json(context, Document { file: args.file.clone(), results })?;
+        return Ok(exit);
+    }
+    for result in &results {
+        tell(&args.file, result, context)?;
+    }
+    Ok(exit)
+}
+
+fn tell(file: &Path, result: &ResultOf, context: &mut Context<'_>) -> Result<(), CommandError> {
+    let report = &result.report;
+    let out = &mut *context.out;
+    let verdict = match (result.loadable, &result.kernel, report.kind.is_kernel()) {
+        (_, _, false) => "which the kernel does not load".to_owned(),
+        (true, Some(kernel), _) => format!("which {kernel} loads"),
+        (true, None, _) => "with nothing against it in the file itself".to_owned(),
+        (false, Some(kernel), _) => format!("which {kernel} does not load"),
+        (false, None, _) => "which the kernel does not load".to_owned(),
+    };
+    writeln!(out, "{} is {}, {verdict}", file.display(), report.kind)?;
+    for module in &report.modules {
+        writeln!(out, "  module: {}", image::shown(module.as_bytes()))?;
+    }
+    for finding in &report.findings {
+        let problem = image::shown(finding.problem.as_bytes());
+        writeln!(out, "  {}: {problem} ({})", finding.severity, finding.rule.source())?;
+        writeln!(out, "    {}", finding.rule.remedy())?;
+    }
+    if !report.unchecked_symbols.is_empty() {
+        writeln!(
+            out,
+            "  not checked: {} symbols that the kernel must have; `--image` or `--kernel` says \
+             where to look",
+            report.unchecked_symbols.len()
+        )?;
+    }
+    Ok(())
+}
+
+/// Reads a file that is to be an add-on or a kernel.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, CommandError> {
+    let failed = |source| image::host_failed("read", path, source);
+    let metadata = path.metadata().map_err(failed)?;
+    if !metadata.is_file() || metadata.len() > LARGEST {
+        let text = format!("{} is not the file of a driver or kernel", path.display());
+        return Err(CommandError::new(Exit::Usage, text));
+    }
+    std::fs::read(path).map_err(failed)
+}
+
+pub(super) fn failed(path: &Path, error: ElfError) -> CommandError {
+    let text = format!("{}: {error}", path.display());
+    let error = CommandError::from_source(Exit::DriverNotLoaded, error);
+    error.reason(text)
+}

@@ -1,0 +1,91 @@
+//! `kireji image info`.
+
+use haiku::image::{Image, Partition, partitions};
+use serde::Serialize;
+
+use super::open::not_an_image;
+use super::{Reading, failed, human, open, shown};
+use crate::{CommandError, Context, Exit};
+
+/// Arguments of `image info`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    reading: Reading,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Document {
+    image: Image,
+    partitions: Vec<Partition>,
+    volume: VolumeInfo,
+    packages: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct VolumeInfo {
+    name: String,
+    block_size: u32,
+    size: u64,
+    free: u64,
+    clean: bool,
+}
+
+pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
+    let path = &args.reading.image.path;
+    let image = Image::read(path).map_err(not_an_image)?;
+    let partitions = partitions(path).map_err(not_an_image)?;
+    let mut volume = open::read(&args.reading, context)?;
+    let info = volume.info();
+    let mut packages = Vec::new();
+    if let Ok(directory) = volume.lookup(b"system/packages") {
+        for entry in volume.entries(directory).map_err(failed)? {
+            let name = entry.map_err(failed)?.name;
+            if name.starts_with(b"haiku-") || name.starts_with(b"haiku.") {
+                packages.push(shown(&name));
+            }
+        }
+    }
+    let block = u64::from(info.block_size);
+    let volume = VolumeInfo {
+        name: shown(info.name.as_bytes()),
+        block_size: info.block_size,
+        size: info.blocks * block,
+        free: info.blocks.saturating_sub(info.used_blocks) * block,
+        clean: info.clean,
+    };
+    if args.json {
+        super::super::print_json(context, Document { image, partitions, volume, packages })?;
+        return Ok(Exit::Done);
+    }
+    let out = &mut *context.out;
+    if let Some(boots) = image.boots() {
+        let by = match (boots.bios, boots.uefi) {
+            (true, true) => "BIOS and UEFI",
+            (true, false) => "BIOS",
+            (false, true) => "UEFI",
+            (false, false) => "nothing",
+        };
+        writeln!(out, "boots by:   {by}")?;
+    }
+    for partition in &partitions {
+        writeln!(
+            out,
+            "partition:  {} at {}, {}{}",
+            partition.number,
+            partition.extent.start,
+            human(partition.extent.size),
+            if partition.has_bfs { ", a BFS volume" } else { "" }
+        )?;
+    }
+    writeln!(out, "volume:     {}, blocks of {}", volume.name, volume.block_size)?;
+    writeln!(out, "size:       {}, {} free", human(volume.size), human(volume.free))?;
+    writeln!(out, "unmounted:  {}", if volume.clean { "cleanly" } else { "not cleanly" })?;
+    for package in &packages {
+        writeln!(out, "package:    {package}")?;
+    }
+    Ok(Exit::Done)
+}

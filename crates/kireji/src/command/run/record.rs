@@ -1,0 +1,125 @@
+//! What a run tells of itself: to its directory, to a program that reads, and at its end.
+
+use std::path::Path;
+
+use guest::rundir::{End, RunDirectory, timestamp};
+use pci::Address;
+use serde::Serialize;
+use vfio::take::{Restored, Unwell};
+
+use crate::command::outcome;
+use crate::shown::escaped;
+use crate::{CommandError, Context, Exit};
+
+use super::session::run_error;
+use super::verdict;
+
+/// How a run ended: its exit code with a sentence, or its error.
+pub(super) type Ended = Result<(Exit, String), CommandError>;
+
+/// What happens around a guest. What happens to it is [`guest::process::Event`].
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub(super) enum Told<'a> {
+    /// The run begins.
+    Run {
+        schema: u32,
+        run: &'a str,
+        directory: &'a Path,
+        guest: &'a str,
+        image: Option<&'a Path>,
+        devices: &'a [String],
+    },
+    /// The run has taken functions from their drivers.
+    Taken { functions: &'a [Address] },
+    /// What became of a function that the run had taken.
+    Returned { function: Address, outcome: &'static str, driver: Option<&'a str>, words: &'a str },
+    /// How the run ended; the last event.
+    Verdict { exit_code: u8, outcome: &'a str, reasons: &'a [String] },
+}
+
+/// A run's directory, and what is told beside it.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) directory: RunDirectory,
+    json: bool,
+    /// The first event that could not be told. A run goes on without being told of.
+    failure: Option<CommandError>,
+}
+
+impl Record {
+    pub(super) fn new(directory: RunDirectory, json: bool) -> Self {
+        Self { directory, json, failure: None }
+    }
+
+    /// Tells an event.
+    pub(super) fn tell(&mut self, event: &impl Serialize, context: &mut Context<'_>) {
+        let kept = self.directory.event(event).map_err(run_error);
+        self.keep(kept);
+        if self.json {
+            let line = serde_json::to_string(event).map_err(CommandError::from);
+            let told = line.and_then(|line| Ok(writeln!(context.out, "{}", escaped(&line))?));
+            self.keep(told);
+        }
+    }
+
+    /// Keeps the first failure to tell something.
+    pub(super) fn keep(&mut self, told: Result<(), CommandError>) {
+        if let Err(error) = told {
+            self.failure.get_or_insert(error);
+        }
+    }
+
+    /// Tells what became of a function.
+    pub(super) fn tell_restored(&mut self, one: &Restored, context: &mut Context<'_>) {
+        let words = outcome::restored_in_words(one);
+        let (function, outcome, driver) = match one {
+            Restored::Back(function, binding) => (*function, "back", binding.driver.as_deref()),
+            Restored::Foreign(function, driver) => (*function, "foreign", Some(driver.as_str())),
+            Restored::Gone(function) => (*function, "gone", None),
+            Restored::Unwell(
+                Unwell::AllOnes(function)
+                | Unwell::StuckInD3(function)
+                | Unwell::ResetFailed(function, _),
+            ) => (*function, "unwell", None),
+        };
+        self.tell(&Told::Returned { function, outcome, driver, words: &words }, context);
+    }
+
+    /// Records how the run ended, whatever that was, and says it.
+    pub(super) fn close(
+        mut self,
+        ended: Ended,
+        context: &mut Context<'_>,
+    ) -> Result<Exit, CommandError> {
+        let (exit, outcome, reasons) = match &ended {
+            Ok((exit, words)) => (*exit, words.clone(), &[][..]),
+            Err(error) => {
+                (error.exit(), verdict::sentence(&error.to_string()), error.all_reasons())
+            }
+        };
+        let end = End {
+            ended: timestamp(context.clock.now()),
+            outcome: outcome.clone(),
+            exit_code: exit as u8,
+        };
+        let written = self.directory.end(&end).map_err(run_error);
+        self.keep(written);
+        self.tell(&Told::Verdict { exit_code: exit as u8, outcome: &outcome, reasons }, context);
+        match (ended, self.failure) {
+            // Nothing else is wrong than that not all of it was told.
+            (Ok((Exit::Done, words)), Some(failure)) => {
+                writeln!(context.err, "{words}")?;
+                Err(failure)
+            }
+            (ended, failure) => {
+                if let Some(failure) = failure {
+                    writeln!(context.err, "WARNING: not all of the run was told: {failure}")?;
+                }
+                let (exit, words) = ended?;
+                writeln!(context.err, "{words}")?;
+                Ok(exit)
+            }
+        }
+    }
+}

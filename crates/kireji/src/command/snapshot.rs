@@ -1,0 +1,126 @@
+//! `kireji snapshot`: what kireji reads of a host, in one file that can be given to others.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use guest::qemu::{Family, Firmware};
+use host::modules::Modules;
+use host::{Record, Sysroot};
+use pci::facts::{Devices, Facts};
+use pci::uses::{Scope, Uses};
+use pci::{Host, Names};
+use vfio::take::Binding;
+
+use crate::{CommandError, Context, Exit};
+
+/// Users of people have numbers from here on, `nobody` has more (systemd's
+/// docs/UIDS-GIDS.md).
+const PEOPLE: std::ops::Range<u32> = 1000..60_000;
+
+/// Arguments of `snapshot`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The file to write: a tar archive compressed with zstd
+    file: PathBuf,
+}
+
+/// Captures the host.
+///
+/// # Errors
+/// The host cannot be read, a secret would be left, or the file cannot be written.
+pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
+    let sysroot = context.host.recording()?;
+    let mut record = look(&sysroot)?;
+    // What the database says of other hosts' cards is not needed.
+    let names = database(context.host)?;
+    record.files.insert("/usr/share/misc/pci.ids".into(), names.into_bytes());
+    let clean =
+        pci::scrub::scrub(&record, &names_of_people(context.host), &key()?).map_err(|error| {
+            CommandError::from_source(Exit::Internal, error)
+                .hint("nothing was written; please report it with the name of that file")
+        })?;
+    let mut packed = Vec::new();
+    host::pack(&clean, &mut packed)
+        .map_err(|error| CommandError::from_source(Exit::Internal, error))?;
+    host::atomic::write(&args.file, &packed, 0o600)
+        .map_err(|error| CommandError::from_source(Exit::HostCannot, error))?;
+    let file = args.file.display();
+    writeln!(
+        context.err,
+        "{} files in {file} ({} KiB), without serial numbers, addresses and names",
+        clean.files.len(),
+        packed.len().div_ceil(1024)
+    )?;
+    writeln!(context.err, "to see what is in it: tar --zstd --list --file {file}")?;
+    if !context.vars.is_root {
+        let line = context.vars.sudo_line();
+        writeln!(context.err, "what only root can read is missing; to have it: {line}")?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Reads whatever a command that only looks may read.
+fn look(sysroot: &Sysroot) -> Result<Record, CommandError> {
+    let host = Host::read(sysroot)?;
+    let facts = Facts::read(sysroot, &host);
+    let mut devices = Devices::read(sysroot, &host, host.functions());
+    super::doctor::add_ports(sysroot, &host, &mut devices);
+    for function in host.functions() {
+        // A function that cannot be read is one that others could not read either.
+        let _ = function.config(sysroot);
+        let _ = Binding::read(sysroot, function.address);
+    }
+    // Disks are not read: what is on them is nobody's business.
+    let uses = Uses::read(sysroot, &host, &Scope::default());
+    let _ = Firmware::find(sysroot);
+    let _ = Family::read(sysroot);
+    if let Some(release) = facts.kernel.release.known() {
+        let _ = Modules::read(sysroot, &Path::new("/lib/modules").join(release));
+    }
+    let mut record = sysroot.recorded();
+    for disk in uses.storage.known().into_iter().flat_map(|storage| &storage.disks) {
+        let node = format!("/dev/{}", disk.name);
+        record.present.insert(PathBuf::from(&node));
+        record.manifest.unreadable.insert(node);
+    }
+    // The databases of names are replaced.
+    for place in pci::DATABASES {
+        record.files.remove(Path::new(place));
+    }
+    Ok(record)
+}
+
+fn database(sysroot: &Sysroot) -> Result<String, CommandError> {
+    let host = Host::read(sysroot)?;
+    Ok(Names::read(sysroot, &host).database())
+}
+
+/// The names of the host, and of the people who use it.
+fn names_of_people(sysroot: &Sysroot) -> Vec<String> {
+    let text = |path: &str| sysroot.text(path).unwrap_or_default();
+    let mut names = vec![text("/proc/sys/kernel/hostname"), text("/etc/hostname")];
+    // A name with a domain is also written without it.
+    names.extend(names.clone().iter().filter_map(|name| Some(name.split_once('.')?.0.to_owned())));
+    names.extend(sysroot.optional_names("/home").unwrap_or_default());
+    for line in text("/etc/passwd").lines() {
+        let mut fields = line.split(':');
+        let (name, number) = (fields.next(), fields.nth(1).and_then(|id| id.parse().ok()));
+        if let (Some(name), Some(number)) = (name, number)
+            && PEOPLE.contains(&number)
+        {
+            names.push(name.to_owned());
+        }
+    }
+    // They say nothing of anybody, and are words of configuration files.
+    names.retain(|name| !["localhost", "user", "root", "(none)"].contains(&name.as_str()));
+    names
+}
+
+/// Random, so that nobody finds a serial number by trying them all.
+fn key() -> Result<[u8; 32], CommandError> {
+    let mut key = [0; 32];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut random| random.read_exact(&mut key))
+        .map_err(|error| CommandError::from_source(Exit::HostCannot, error))?;
+    Ok(key)
+}

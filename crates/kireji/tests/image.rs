@@ -1,0 +1,146 @@
+//! `kireji image`, as a person uses it.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use kireji::Exit;
+use rustix::fs::{FlockOperation, fcntl_lock};
+
+fn kireji(directory: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_kireji"))
+        .args(["image"])
+        .args(args)
+        .current_dir(directory)
+        .env_clear()
+        .output()
+        .unwrap()
+}
+
+fn done(directory: &Path, args: &[&str]) -> String {
+    let output = kireji(directory, args);
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{args:?}: {err}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn fails(directory: &Path, args: &[&str], exit: Exit) -> String {
+    let output = kireji(directory, args);
+    let err = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(i32::from(exit as u8)), "{args:?}: {err}");
+    err
+}
+
+fn made() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    done(directory.path(), &["mkfs", "disk", "--size", "12M", "--name", "Test"]);
+    directory
+}
+
+#[test]
+fn files_go_in_and_come_out() {
+    let directory = made();
+    let path = directory.path();
+    fs::create_dir_all(path.join("tree/below")).unwrap();
+    fs::write(path.join("tree/one"), "\x1b[1m\0one").unwrap();
+    fs::write(path.join("tree/below/two"), vec![2; 300_000]).unwrap();
+    std::os::unix::fs::symlink("../one", path.join("tree/below/link")).unwrap();
+    fails(path, &["put", "disk", "tree", "/"], Exit::Usage);
+    done(path, &["put", "-r", "disk", "tree", "/"]);
+    done(path, &["put", "disk", "tree/one", "/copy"]);
+    fails(path, &["put", "disk", "tree/one", "tree/one", "/nowhere"], Exit::No);
+    assert_eq!(done(path, &["cat", "disk", "copy", "tree/o?e"]), "\x1b[1m\0one\x1b[1m\0one");
+    done(path, &["check", "disk"]);
+    done(path, &["get", "-r", "disk", "tree", "back"]);
+    assert_eq!(fs::read(path.join("back/below/two")).unwrap(), vec![2; 300_000]);
+    assert_eq!(fs::read_link(path.join("back/below/link")).unwrap(), Path::new("../one"));
+    let listed = done(path, &["ls", "-R", "disk"]);
+    for line in ["drwxr-xr-x", "tree/below/two", "tree/below/link -> ../one"] {
+        assert!(listed.contains(line), "{listed}");
+    }
+    let json: serde_json::Value =
+        serde_json::from_str(&done(path, &["ls", "--json", "disk", "tree/below"])).unwrap();
+    let names: Vec<_> =
+        json["entries"].as_array().unwrap().iter().map(|entry| &entry["path"]).collect();
+    assert_eq!(names, ["tree/below/link", "tree/below/two"]);
+    fails(path, &["rm", "disk", "tree"], Exit::No);
+    done(path, &["rm", "-r", "disk", "tree", "c*"]);
+    assert_eq!(done(path, &["ls", "--json", "disk"]).matches("path").count(), 0);
+    done(path, &["check", "disk"]);
+}
+
+#[test]
+fn directories_links_and_attributes_are_made() {
+    let directory = made();
+    let path = directory.path();
+    done(path, &["mkdir", "-p", "disk", "home/config/settings"]);
+    fails(path, &["mkdir", "disk", "home"], Exit::No);
+    done(path, &["ln", "disk", "../bin/driver", "home/driver"]);
+    done(path, &["attr", "disk", "home", "BEOS:TYPE", "--set", "directory", "--type", "MIMS"]);
+    done(path, &["attr", "disk", "home", "META:title", "--set", "text"]);
+    assert_eq!(done(path, &["attr", "disk", "home", "BEOS:TYPE"]), "directory");
+    assert_eq!(done(path, &["attr", "disk", "home", "META:title"]), "text\0");
+    assert!(done(path, &["attr", "disk", "home"]).contains("MIMS"));
+    done(path, &["attr", "disk", "home", "META:title", "--remove"]);
+    fails(path, &["attr", "disk", "home", "META:title"], Exit::No);
+    fails(path, &["attr", "disk", "home", "name", "--set", "x"], Exit::No);
+    done(path, &["check", "disk"]);
+    let info = done(path, &["info", "disk"]);
+    for text in ["Test, blocks of 2048", "12.0 MiB", "cleanly"] {
+        assert!(info.contains(text), "{info}");
+    }
+}
+
+#[test]
+fn damage_is_told_and_repaired() {
+    let directory = made();
+    let path = directory.path();
+    let disk = path.join("disk");
+    let mut bytes = fs::read(&disk).unwrap();
+    // Blocks of the bitmap after those in use.
+    bytes[2048 + 300] = 0xff;
+    fs::write(&disk, &bytes).unwrap();
+    let output = kireji(path, &["check", "disk"]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("bitmap: block 1, block bitmap: 8 blocks from 2400 on"), "{text}");
+    assert_eq!(fs::read(&disk).unwrap(), bytes);
+    let json: serde_json::Value =
+        serde_json::from_slice(&kireji(path, &["check", "--json", "disk"]).stdout).unwrap();
+    assert_eq!(json["lost_blocks"], 8);
+    done(path, &["check", "--repair", "disk"]);
+    done(path, &["check", "disk"]);
+}
+
+#[test]
+fn an_image_in_use_is_not_written() {
+    let directory = made();
+    let path = directory.path();
+    let file = fs::OpenOptions::new().read(true).write(true).open(path.join("disk")).unwrap();
+    fcntl_lock(&file, FlockOperation::LockShared).unwrap();
+    let error = fails(path, &["mkdir", "disk", "x"], Exit::Refused);
+    assert!(error.contains("in use by another process"), "{error}");
+    // What only reads goes on.
+    done(path, &["ls", "disk"]);
+    drop(file);
+    done(path, &["mkdir", "disk", "x"]);
+}
+
+#[test]
+fn what_is_no_volume_is_named() {
+    let directory = made();
+    let path = directory.path();
+    fs::write(path.join("zip"), b"PK\x03\x04").unwrap();
+    assert!(fails(path, &["ls", "zip"], Exit::Image).contains("a zip archive"));
+    assert!(fails(path, &["ls", "none"], Exit::Image).contains("cannot read"));
+    assert!(fails(path, &["ls", "disk:3"], Exit::Image).contains("no partition 3"));
+    assert!(fails(path, &["cat", "disk", "none"], Exit::No).contains("`none` does not exist"));
+    fails(path, &["mkfs", "disk"], Exit::Usage);
+    fails(path, &["mkfs", "disk", "--size", "12M"], Exit::HostCannot);
+    fails(path, &["mkfs", "small", "--size", "1M"], Exit::Usage);
+    assert!(!path.join("small").exists());
+    done(path, &["mkfs", "disk", "--force", "--block-size", "1024"]);
+    assert!(done(path, &["info", "disk"]).contains("blocks of 1024"));
+}
