@@ -17,6 +17,7 @@ pub use record::{FileRecord, Record};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use host::journal::{self, JournalError};
 use host::{Journal, NodeKind, ReadError, RunError, Runner, Sysroot};
@@ -32,6 +33,10 @@ const JOURNAL: &str = "/var/lib/kireji/journal";
 const UNFINISHED: &str = "/var/lib/kireji/unfinished";
 /// Held while something goes on.
 const LOCK: &str = "/var/lib/kireji/lock";
+
+/// How often the lock is tried, and how long is waited between.
+const LOCK_TRIES: u32 = 50;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// A plan was not carried out, or not taken back.
 #[derive(Debug, thiserror::Error)]
@@ -216,11 +221,15 @@ impl<'a> Applier<'a> {
         let failed = |source| ApplyError::Disk { path: PathBuf::from(LOCK), source };
         self.make_directories(Path::new(STATE), 0o700)?;
         let file = OpenOptions::new().create(true).append(true).open(path).map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => Ok(file),
-            Err(TryLockError::WouldBlock) => Err(ApplyError::Locked),
-            Err(TryLockError::Error(source)) => Err(failed(source)),
+        // A program that this process has just started has the lock too, until it is itself.
+        for _ in 0..LOCK_TRIES {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+                Err(TryLockError::Error(source)) => return Err(failed(source)),
+            }
         }
+        Err(ApplyError::Locked)
     }
 
     /// Makes a directory and those above it; returns which were made, the topmost first.
