@@ -7,6 +7,7 @@
 
 mod answers;
 mod bfs_volumes;
+mod boot_files;
 mod disks;
 mod firmware_tables;
 mod haiku_files;
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 pub use answers::vfio_answer;
 pub use bfs_volumes::bfs_volume;
+pub use boot_files::{assignments, boot_entry, initramfs, uki};
 pub use disks::{disk, haiku_image};
 pub use firmware_tables::{dmar, ivrs};
 pub use haiku_files::{haiku_driver, haiku_package};
@@ -38,7 +40,9 @@ pub type Target = fn(&[u8]);
 /// Every target with its name, which is that of its program and of the directory of its seeds.
 pub const TARGETS: &[(&str, Target)] = &[
     ("address", address),
+    ("assignments", assignments),
     ("bfs_volume", bfs_volume),
+    ("boot_entry", boot_entry),
     ("capabilities", capabilities),
     ("channel", channel),
     ("config_space", config_space),
@@ -48,6 +52,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("haiku_driver", haiku_driver),
     ("haiku_image", haiku_image),
     ("haiku_package", haiku_package),
+    ("initramfs", initramfs),
     ("ivrs", ivrs),
     ("journal", journal),
     ("modules", modules),
@@ -57,6 +62,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("rig", rig),
     ("serial", serial),
     ("snapshot", snapshot),
+    ("uki", uki),
     ("vfio_answer", vfio_answer),
 ];
 

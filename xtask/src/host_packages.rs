@@ -29,18 +29,40 @@ struct Needed {
     pacman: Option<&'static str>,
 }
 
-const NEEDED: [Needed; 4] = [
+const NEEDED: [Needed; 12] = [
+    Needed {
+        program: "busybox",
+        apt: Some("busybox"),
+        dnf: Some("busybox"),
+        pacman: Some("busybox"),
+    },
+    Needed { program: "bzip2", apt: Some("bzip2"), dnf: Some("bzip2"), pacman: Some("bzip2") },
+    Needed { program: "cpio", apt: Some("cpio"), dnf: Some("cpio"), pacman: Some("cpio") },
+    Needed {
+        program: "dracut",
+        apt: Some("dracut-core"),
+        dnf: Some("dracut"),
+        pacman: Some("dracut"),
+    },
+    Needed { program: "lsinitramfs", apt: Some("initramfs-tools-core"), dnf: None, pacman: None },
     Needed {
         program: "lspci",
         apt: Some("pciutils"),
         dnf: Some("pciutils"),
         pacman: Some("pciutils"),
     },
+    Needed { program: "lz4", apt: Some("lz4"), dnf: Some("lz4"), pacman: Some("lz4") },
     Needed {
         program: "mke2fs",
         apt: Some("e2fsprogs"),
         dnf: Some("e2fsprogs"),
         pacman: Some("e2fsprogs"),
+    },
+    Needed {
+        program: "objdump",
+        apt: Some("binutils"),
+        dnf: Some("binutils"),
+        pacman: Some("binutils"),
     },
     Needed {
         program: "qemu-system-x86_64",
@@ -49,6 +71,7 @@ const NEEDED: [Needed; 4] = [
         pacman: Some("qemu-system-x86"),
     },
     Needed { program: "qemu-img", apt: None, dnf: Some("qemu-img"), pacman: Some("qemu-img") },
+    Needed { program: "zstd", apt: Some("zstd"), dnf: Some("zstd"), pacman: Some("zstd") },
 ];
 
 /// Installs what is missing, after asking.
@@ -146,16 +169,13 @@ mod tests {
 
     #[test]
     fn only_what_is_missing_is_installed() {
-        let nothing = |_: &str| false;
-        assert_eq!(
-            missing(Some(Manager::Apt), nothing),
-            ["pciutils", "e2fsprogs", "qemu-system-x86"]
-        );
-        assert_eq!(
-            missing(Some(Manager::Dnf), |program| ["mke2fs", "lspci"].contains(&program)),
-            ["qemu-system-x86-core", "qemu-img"]
-        );
-        assert_eq!(missing(None, nothing), ["lspci", "mke2fs", "qemu-system-x86_64", "qemu-img"]);
+        let few = |program: &str| !["lspci", "mke2fs", "qemu-img", "zstd"].contains(&program);
+        assert_eq!(missing(Some(Manager::Apt), few), ["pciutils", "e2fsprogs", "zstd"]);
+        let fewer = |program: &str| few(program) || ["mke2fs", "lspci"].contains(&program);
+        assert_eq!(missing(Some(Manager::Dnf), fewer), ["qemu-img", "zstd"]);
+        assert_eq!(missing(None, few), ["lspci", "mke2fs", "qemu-img", "zstd"]);
+        let none = missing(Some(Manager::Pacman), |program| program != "lsinitramfs");
+        assert!(none.is_empty(), "only Debian has it");
         assert_eq!(missing(None, |_| true), Vec::<&str>::new());
         assert_eq!(
             install_command(Manager::Pacman, &["qemu-img"]).join(" "),

@@ -156,6 +156,16 @@ impl Modules {
         Ok(order.loaded)
     }
 
+    /// Returns the names of a module and of all that it cannot be loaded without, sorted; what is
+    /// built in is not among them.
+    pub fn hard_closure(&self, name: &str) -> Vec<String> {
+        let own = normal(name);
+        let Some(entry) = self.files.get(&own) else { return Vec::new() };
+        let needs = entry.needs.iter().filter(|need| self.files.contains_key(*need)).cloned();
+        let all: BTreeSet<String> = needs.chain([own]).collect();
+        all.into_iter().collect()
+    }
+
     /// Returns a module as the kernel takes it, unpacked if the file is packed.
     ///
     /// # Errors
@@ -401,6 +411,15 @@ alias pci:v00008086d000010D[0-2]sv*sd*bc*sc*i* other
 
     fn names(modules: &[Module]) -> Vec<&str> {
         modules.iter().map(|module| module.name.as_str()).collect()
+    }
+
+    #[test]
+    fn what_a_module_cannot_do_without_is_told_apart_from_what_it_would_like() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_, modules) = modules(dir.path());
+        let needed = modules.hard_closure("vfio-iommu-type1");
+        assert_eq!(needed, ["irqbypass", "vfio", "vfio_iommu_type1"]);
+        assert!(modules.hard_closure("virtio_pci").is_empty());
     }
 
     #[test]

@@ -35,6 +35,12 @@ pub enum Command {
     /// Show one card or function
     #[command(after_long_help = help::SHOW)]
     Show(command::show::Args),
+    /// Reserve a card for vfio-pci from the next boot on
+    Reserve(command::reserve::Args),
+    /// Verify that what is reserved is so, now and at the next boot
+    Verify(command::verify::Args),
+    /// Revert what `reserve` did last
+    Undo(command::undo::Args),
     /// Take a card from its driver and give it to vfio-pci
     #[command(visible_alias = "detach", after_long_help = help::TAKE)]
     Take(command::take::Args),

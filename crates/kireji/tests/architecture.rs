@@ -6,15 +6,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// What each crate may use of the workspace.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 9] = [
     ("bfs", &[]),
     ("host", &[]),
     ("pci", &["host"]),
     ("haiku", &["host"]),
+    ("reserve", &["host", "pci"]),
     ("vfio", &["host", "pci"]),
     ("guest", &["haiku", "host", "pci", "vfio"]),
     ("lab", &["guest", "host", "pci"]),
-    ("kireji", &["bfs", "guest", "haiku", "host", "lab", "pci", "vfio"]),
+    ("kireji", &["bfs", "guest", "haiku", "host", "lab", "pci", "reserve", "vfio"]),
 ];
 
 fn root() -> PathBuf {

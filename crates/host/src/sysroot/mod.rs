@@ -5,6 +5,7 @@ mod manifest;
 mod record;
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
@@ -44,6 +45,8 @@ pub struct Node {
     pub uid: u32,
     /// The number of the group that owns it.
     pub gid: u32,
+    /// Its permission bits (inode(7)).
+    pub mode: u32,
 }
 
 /// What a path is.
@@ -253,6 +256,20 @@ impl Sysroot {
         Ok(bytes)
     }
 
+    /// Opens a regular file, to be read where it is.
+    ///
+    /// # Errors
+    /// The file is absent, may not be read, or is not a regular file.
+    pub fn open_file(&self, path: impl AsRef<Path>) -> Result<File, ReadError> {
+        let path = path.as_ref();
+        let fd = self.open_at(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
+        let stat = rustix::fs::fstat(&fd).map_err(|errno| error(path, errno))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(error(path, Errno::INVAL));
+        }
+        Ok(fd.into())
+    }
+
     /// Reads `length` bytes at `offset` of a file or block device; fewer where it ends.
     ///
     /// # Errors
@@ -315,7 +332,7 @@ impl Sysroot {
             FileType::Socket => NodeKind::Socket,
             _ => NodeKind::Other,
         };
-        Ok(Node { kind, uid: stat.st_uid, gid: stat.st_gid })
+        Ok(Node { kind, uid: stat.st_uid, gid: stat.st_gid, mode: stat.st_mode & 0o7777 })
     }
 
     /// Reads a file as text, without white space at its ends; bytes that are not UTF-8 are

@@ -14,6 +14,7 @@ mod outcome;
 mod pending;
 pub mod recover;
 mod refuse;
+pub mod reserve;
 mod rom;
 pub mod run;
 pub mod runs;
@@ -23,6 +24,8 @@ pub mod snapshot;
 pub mod status;
 pub mod take;
 mod target;
+pub mod undo;
+pub mod verify;
 
 use crate::cli::{Cli, Command};
 use crate::{Code, CommandError, Context, Exit};
@@ -39,6 +42,9 @@ pub fn run(cli: Cli, context: &mut Context<'_>) -> Result<Code, CommandError> {
         Command::Doctor(args) => doctor::run(&args, context)?,
         Command::List(args) => list::run(&args, context)?,
         Command::Show(args) => show::run(&args, context)?,
+        Command::Reserve(args) => reserve::run(&args, context)?,
+        Command::Verify(args) => verify::run(&args, context)?,
+        Command::Undo(args) => undo::run(&args, context)?,
         Command::Take(args) => take::run(&args, context)?,
         Command::Return(args) => give_back::run(&args, context)?,
         Command::Status(args) => status::run(&args, context)?,

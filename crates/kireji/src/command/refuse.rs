@@ -35,6 +35,34 @@ pub(super) fn check(
     named: &[Named],
     allowed: &Allowed,
 ) -> Result<Vec<Address>, CommandError> {
+    judge(context, host, named, allowed, true, &[])
+}
+
+/// Returns the functions to reserve for the next boot, if nothing forbids it. That they are in use
+/// now is no matter then, nor that they are in no IOMMU group where the plan turns the IOMMU on.
+pub(super) fn check_reserved(
+    context: &mut Context<'_>,
+    host: &Host,
+    named: &[Named],
+    allowed: &Allowed,
+    turns_iommu_on: bool,
+) -> Result<Vec<Address>, CommandError> {
+    // A display changes hands at boot, when its own driver has not seen it yet.
+    let changed = [Code::DisplayNative, Code::NoGroup];
+    let count = if turns_iommu_on { 2 } else { 1 };
+    judge(context, host, named, allowed, false, &changed[..count])
+}
+
+/// `now` says whether the functions would change hands at once; what the refusals of `changed` say
+/// will be otherwise by then.
+fn judge(
+    context: &mut Context<'_>,
+    host: &Host,
+    named: &[Named],
+    allowed: &Allowed,
+    now: bool,
+    changed: &[Code],
+) -> Result<Vec<Address>, CommandError> {
     let target = |named: &Named| {
         if host.function(named.address).is_none() {
             return Err(no_function(named.address));
@@ -50,9 +78,11 @@ pub(super) fn check(
     let examined = BTreeSet::from_iter(selection.functions.iter().copied());
     let uses = Uses::read(context.host, host, &Scope { examined, session });
     let storage = uses.storage.known();
-    let holders = Holders::read(context.host, host, &selection.functions, storage, &[]);
+    let holders =
+        now.then(|| Holders::read(context.host, host, &selection.functions, storage, &[]));
     let options = Options { allow: allowed.allow.clone(), force_unbind: allowed.force_unbind };
-    let verdict = refusal::judge(host, &selection, &uses, Some(&holders), &options);
+    let mut verdict = refusal::judge(host, &selection, &uses, holders.as_ref(), &options);
+    verdict.refused.retain(|refusal| !changed.contains(&refusal.code));
     if !verdict.is_free() {
         return Err(refused(&verdict.refused));
     }

@@ -1,0 +1,157 @@
+//! What is kept of a plan that is carried out, to take it back.
+
+use std::path::{Path, PathBuf};
+
+use host::Sysroot;
+use serde::{Deserialize, Serialize};
+
+use super::{Access, ApplyError, STATE, state};
+use crate::plan::{Command, Plan};
+
+/// The name of the description in a record's directory; beside it are the files' contents.
+const DESCRIPTION: &str = "record.json";
+
+/// A plan that is or was carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Its number, from 1.
+    pub number: u32,
+    /// Its files.
+    pub files: Vec<FileRecord>,
+    /// Its commands.
+    pub commands: Vec<Command>,
+}
+
+/// One file of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileRecord {
+    /// The file.
+    pub path: PathBuf,
+    /// What it was.
+    pub before: Option<(Vec<u8>, Access)>,
+    /// What it is made.
+    pub after: Option<(Vec<u8>, Access)>,
+    /// The directories that are made for it, the deepest first.
+    pub directories: Vec<PathBuf>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Description {
+    files: Vec<FileDescription>,
+    commands: Vec<Command>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct FileDescription {
+    path: PathBuf,
+    before: Option<Access>,
+    after: Option<Access>,
+    directories: Vec<PathBuf>,
+}
+
+impl FileRecord {
+    /// Whether the file is as it was, rather than as it was made.
+    ///
+    /// # Errors
+    /// It is neither, or cannot be read.
+    pub(super) fn is_before(&self, host: &Sysroot) -> Result<bool, ApplyError> {
+        let now = state(host, &self.path)?;
+        if now == self.before {
+            return Ok(true);
+        }
+        let bytes = |state: &Option<(Vec<u8>, Access)>| state.clone().map(|(bytes, _)| bytes);
+        let mode =
+            |state: &Option<(Vec<u8>, Access)>| state.as_ref().map(|(_, access)| access.mode);
+        if bytes(&now) == bytes(&self.after) && mode(&now) == mode(&self.after) {
+            return Ok(false);
+        }
+        Err(ApplyError::Foreign { path: self.path.clone() })
+    }
+}
+
+impl Record {
+    /// Makes the record of a plan.
+    ///
+    /// # Errors
+    /// A file is not what the plan says that it is.
+    pub(super) fn of(host: &Sysroot, plan: &Plan, number: u32) -> Result<Self, ApplyError> {
+        let mut files = Vec::new();
+        for change in &plan.files {
+            let before = state(host, &change.path)?;
+            let planned = change.before.as_ref().map(|before| (&before.bytes, before.mode));
+            if before.as_ref().map(|(bytes, access)| (bytes, access.mode)) != planned {
+                return Err(ApplyError::Stale { path: change.path.clone() });
+            }
+            let owner = before.as_ref().and_then(|(_, access)| access.owner);
+            let after = change
+                .after
+                .as_ref()
+                .map(|after| (after.bytes.clone(), Access { mode: after.mode, owner }));
+            let above = change.path.parent().unwrap_or(Path::new("/")).ancestors();
+            let directories =
+                above.take_while(|path| !host.exists(path)).map(Path::to_owned).collect();
+            files.push(FileRecord { path: change.path.clone(), before, after, directories });
+        }
+        Ok(Self { number, files, commands: plan.commands.clone() })
+    }
+
+    pub(super) fn directory_of(number: u32) -> PathBuf {
+        PathBuf::from(format!("{STATE}/{number:06}"))
+    }
+
+    /// Where it is kept.
+    pub(super) fn directory(&self) -> PathBuf {
+        Self::directory_of(self.number)
+    }
+
+    /// The files to keep, by name.
+    pub(super) fn kept(&self) -> Result<Vec<(String, Vec<u8>)>, ApplyError> {
+        let access = |state: &Option<(Vec<u8>, Access)>| state.as_ref().map(|(_, access)| *access);
+        let mut kept = Vec::new();
+        let mut files = Vec::new();
+        for (index, file) in self.files.iter().enumerate() {
+            for (side, state) in [("before", &file.before), ("after", &file.after)] {
+                if let Some((bytes, _)) = state {
+                    kept.push((format!("{index}.{side}"), bytes.clone()));
+                }
+            }
+            files.push(FileDescription {
+                path: file.path.clone(),
+                before: access(&file.before),
+                after: access(&file.after),
+                directories: file.directories.clone(),
+            });
+        }
+        let description = Description { files, commands: self.commands.clone() };
+        let bytes = serde_json::to_vec_pretty(&description)
+            .map_err(|error| ApplyError::Damaged { what: error.to_string() })?;
+        kept.push((DESCRIPTION.to_owned(), bytes));
+        Ok(kept)
+    }
+
+    /// Reads a record.
+    ///
+    /// # Errors
+    /// It cannot be read or is damaged.
+    pub(super) fn read(host: &Sysroot, number: u32) -> Result<Self, ApplyError> {
+        let directory = Self::directory_of(number);
+        let bytes = host.read(directory.join(DESCRIPTION))?;
+        let description: Description = serde_json::from_slice(&bytes)
+            .map_err(|error| ApplyError::Damaged { what: error.to_string() })?;
+        let mut files = Vec::new();
+        for (index, file) in description.files.into_iter().enumerate() {
+            let read = |side: &str, access: Option<Access>| -> Result<_, ApplyError> {
+                let Some(access) = access else { return Ok(None) };
+                let bytes = host.read(directory.join(format!("{index}.{side}")))?;
+                Ok(Some((bytes, access)))
+            };
+            files.push(FileRecord {
+                before: read("before", file.before)?,
+                after: read("after", file.after)?,
+                path: file.path,
+                directories: file.directories,
+            });
+        }
+        Ok(Self { number, files, commands: description.commands })
+    }
+}

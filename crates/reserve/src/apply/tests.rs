@@ -1,0 +1,271 @@
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::process::ExitStatus;
+
+use host::{Finished, Program};
+use testkit::tree::Tree;
+
+use super::*;
+use crate::plan::Contents;
+
+/// What happens at one of the points of a run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fault {
+    /// The process is gone before it.
+    KillBefore,
+    /// The process is gone after it.
+    KillAfter,
+    /// The file is written in part, and the process gone.
+    KillWithin,
+    /// It fails.
+    Fail,
+}
+
+struct Killed;
+
+/// A machine whose disk and programs fail or kill at one point.
+#[derive(Debug)]
+struct Machine<'a> {
+    tree: &'a Tree,
+    fault: Cell<Option<(usize, Fault)>>,
+    points: Cell<usize>,
+    commands: RefCell<Vec<String>>,
+}
+
+impl<'a> Machine<'a> {
+    fn new(tree: &'a Tree) -> Self {
+        let (fault, points) = (Cell::new(None), Cell::new(0));
+        Self { tree, fault, points, commands: RefCell::default() }
+    }
+
+    fn at(&self, act: impl FnOnce() -> io::Result<()>, within: impl FnOnce()) -> io::Result<()> {
+        let point = self.points.replace(self.points.get() + 1);
+        let fault = self.fault.get().filter(|(at, _)| *at == point).map(|(_, fault)| fault);
+        match fault {
+            Some(Fault::KillBefore) => resume_unwind(Box::new(Killed)),
+            Some(Fault::Fail) => return Err(io::ErrorKind::StorageFull.into()),
+            Some(Fault::KillWithin) => {
+                within();
+                resume_unwind(Box::new(Killed));
+            }
+            _ => {}
+        }
+        act()?;
+        if fault == Some(Fault::KillAfter) {
+            resume_unwind(Box::new(Killed));
+        }
+        Ok(())
+    }
+}
+
+impl Disk for Machine<'_> {
+    fn write(&self, path: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
+        let part = || drop(std::fs::write(path, &bytes[..bytes.len() / 2]));
+        self.at(|| SystemDisk.write(path, bytes, access), part)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.at(|| SystemDisk.rename(from, to), || {})
+    }
+
+    fn sync(&self, directory: &Path) -> io::Result<()> {
+        self.at(|| SystemDisk.sync(directory), || {})
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.at(|| SystemDisk.remove(path), || {})
+    }
+
+    fn make_directory(&self, path: &Path, mode: u32) -> io::Result<()> {
+        self.at(|| SystemDisk.make_directory(path, mode), || {})
+    }
+
+    fn remove_directory(&self, path: &Path) -> io::Result<()> {
+        self.at(|| SystemDisk.remove_directory(path), || {})
+    }
+}
+
+impl Runner for Machine<'_> {
+    /// Each command builds a file of what is configured.
+    fn run(&self, program: &Program) -> Result<Finished, RunError> {
+        let name = program.executable.display().to_string();
+        let built = format!("/boot/{name}");
+        let build = || {
+            let configuration: Vec<_> =
+                all(self.tree).into_iter().filter(|(path, _)| path.starts_with("etc")).collect();
+            self.tree.write(&built, format!("{configuration:?}"));
+            Ok(())
+        };
+        let done = self.at(build, || self.tree.write(&built, "half"));
+        self.commands.borrow_mut().push(name);
+        let code = if done.is_ok() { 0 } else { 1 };
+        let status = ExitStatus::from_raw(code << 8);
+        Ok(Finished { status, stdout: Vec::new(), stderr: b"no space".to_vec() })
+    }
+}
+
+/// Every file and directory but our own state, with contents and permission bits.
+fn all(tree: &Tree) -> BTreeMap<String, (u32, Option<Vec<u8>>)> {
+    let mut found = BTreeMap::new();
+    let mut ahead = vec![tree.root().to_owned()];
+    while let Some(directory) = ahead.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(tree.root()).unwrap().display().to_string();
+            if name.starts_with("var") {
+                continue;
+            }
+            let mode = path.metadata().unwrap().permissions().mode();
+            let contents = if path.is_dir() { None } else { Some(std::fs::read(&path).unwrap()) };
+            if contents.is_none() {
+                ahead.push(path);
+            }
+            found.insert(name, (mode, contents));
+        }
+    }
+    found
+}
+
+fn tree() -> Tree {
+    let tree = Tree::new();
+    tree.write("/etc/default/grub", "A=1\n");
+    let mode = std::fs::Permissions::from_mode(0o640);
+    std::fs::set_permissions(tree.locate("/etc/default/grub"), mode).unwrap();
+    tree.write("/etc/old", [0xff, 0]);
+    tree.directory("/boot");
+    tree.directory("/var/lib");
+    let machine = Machine::new(&tree);
+    for command in ["image", "menu"] {
+        machine.run(&Program::new(command)).unwrap();
+    }
+    tree
+}
+
+fn plan(tree: &Tree) -> Plan {
+    let host = tree.sysroot();
+    let mut plan = Plan::default();
+    let grub = Contents { bytes: b"A=2\n".to_vec(), mode: 0o640 };
+    plan.file(&host, "/etc/default/grub", Some(grub)).unwrap();
+    plan.file(&host, "/etc/kireji/reservations", Some(Contents::text("list\n"))).unwrap();
+    plan.file(&host, "/etc/hooks/deep/hook", Some(Contents::program("#!/bin/sh\n"))).unwrap();
+    plan.file(&host, "/etc/old", None).unwrap();
+    plan.command(Command::new(["image"]));
+    plan.command(Command::new(["menu"]));
+    plan
+}
+
+#[test]
+fn what_is_applied_is_undone_byte_for_byte() {
+    let tree = tree();
+    let host = tree.sysroot();
+    let start = all(&tree);
+    let machine = Machine::new(&tree);
+    let applier = Applier::new(&host, &machine, &machine);
+    applier.apply(&plan(&tree)).unwrap();
+    assert_eq!(tree.read("/etc/default/grub"), "A=2\n");
+    assert_eq!(host.node("/etc/hooks/deep/hook").unwrap().mode, 0o755);
+    assert_eq!(host.node("/etc/default/grub").unwrap().mode, 0o640);
+    assert_eq!(host.node("/var/lib/kireji").unwrap().mode, 0o700);
+    assert!(!host.exists("/etc/old") && !applier.is_pending());
+    assert_eq!(applier.records().unwrap().len(), 1);
+    applier.undo().unwrap();
+    assert_eq!(all(&tree), start);
+    assert!(matches!(applier.undo(), Err(ApplyError::Nothing)));
+    assert_eq!(*machine.commands.borrow(), ["image", "menu", "image", "menu"]);
+}
+
+#[test]
+fn what_others_changed_is_not_overwritten() {
+    let tree = tree();
+    let host = tree.sysroot();
+    let machine = Machine::new(&tree);
+    let applier = Applier::new(&host, &machine, &machine);
+    let made = plan(&tree);
+    tree.write("/etc/old", "else");
+    assert!(matches!(applier.apply(&made), Err(ApplyError::Stale { .. })));
+    applier.apply(&plan(&tree)).unwrap();
+    tree.write("/etc/default/grub", "A=3\n");
+    let after = all(&tree);
+    let error = applier.undo().unwrap_err();
+    assert_eq!(error.to_string(), "/etc/default/grub was changed by somebody else");
+    assert_eq!(all(&tree), after, "nothing was touched");
+}
+
+type Act = fn(&Applier<'_>, &Tree) -> Result<(), ApplyError>;
+
+/// Runs `act` with a fault at each of its points in turn; afterwards the next command leaves the
+/// tree at its start or at its end. Returns how many points there are.
+fn survives(act: Act, prepare: Act, fault: Fault) -> usize {
+    let end = {
+        let tree = tree();
+        let host = tree.sysroot();
+        let machine = Machine::new(&tree);
+        let applier = Applier::new(&host, &machine, &machine);
+        prepare(&applier, &tree).unwrap();
+        act(&applier, &tree).unwrap();
+        all(&tree)
+    };
+    for point in 0.. {
+        let tree = tree();
+        let host = tree.sysroot();
+        let machine = Machine::new(&tree);
+        let applier = Applier::new(&host, &machine, &machine);
+        prepare(&applier, &tree).unwrap();
+        let start = all(&tree);
+        machine.points.set(0);
+        machine.fault.set(Some((point, fault)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| act(&applier, &tree)));
+        machine.fault.set(None);
+        let hit = machine.points.get() > point;
+        match outcome {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => assert!(fault == Fault::Fail, "{fault:?} {point}: {error}"),
+            Err(payload) => assert!(payload.is::<Killed>(), "{fault:?} {point}"),
+        }
+        // The process is gone, and its lock with it.
+        let next = Machine::new(&tree);
+        Applier::new(&host, &next, &next)
+            .recover()
+            .unwrap_or_else(|error| panic!("{fault:?} {point}: {error}: {:?}", error.source()));
+        let now = all(&tree);
+        if now != start {
+            assert_eq!(now, end, "{fault:?} {point}");
+        }
+        let next = Applier::new(&host, &next, &next);
+        assert!(!next.is_pending());
+        let is_applied = host.exists("/etc/kireji/reservations");
+        assert_eq!(next.records().unwrap().len(), usize::from(is_applied), "{fault:?} {point}");
+        if !hit {
+            return point;
+        }
+    }
+    unreachable!("the points come to an end")
+}
+
+const FAULTS: [Fault; 4] = [Fault::KillBefore, Fault::KillAfter, Fault::KillWithin, Fault::Fail];
+
+#[test]
+fn an_apply_is_whole_or_not_at_all_whatever_happens() {
+    let apply: Act = |applier, tree| applier.apply(&plan(tree));
+    // A directory for our state and one for the record; in that, a file for each side of each file
+    // and one more, three that make it durable; then each file, the directories it needs, commands.
+    let points = 2 + 6 + 3 + (3 + 4 + 5 + 2) + 2;
+    for fault in FAULTS {
+        assert_eq!(survives(apply, |_, _| Ok(()), fault), points, "{fault:?}");
+    }
+}
+
+#[test]
+fn an_undo_is_finished_whatever_happens() {
+    let apply: Act = |applier, tree| applier.apply(&plan(tree));
+    let undo: Act = |applier, _| applier.undo().map(drop);
+    // Each file, the directories that go, commands, and the record.
+    let points = (3 + 2 + 2 + 3) + 3 + 2 + 2 + (6 * 2 + 1);
+    for fault in FAULTS {
+        assert_eq!(survives(undo, apply, fault), points, "{fault:?}");
+    }
+}

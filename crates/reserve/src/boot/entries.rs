@@ -1,0 +1,241 @@
+//! What a reboot could choose: entries of GRUB's menu, entries of the Boot Loader Specification, and
+//! unified kernel images.
+
+use std::path::{Path, PathBuf};
+
+use host::{ReadError, Sysroot};
+use serde::Serialize;
+
+use crate::config::{entry, words};
+use crate::image::Uki;
+
+/// Where the partitions are mounted that a boot loader reads.
+const PARTITIONS: [&str; 3] = ["/boot", "/efi", "/boot/efi"];
+/// The menus that GRUB reads.
+const MENUS: [&str; 2] = ["/boot/grub/grub.cfg", "/boot/grub2/grub.cfg"];
+/// What a menu may hold, in bytes.
+const MENU_LIMIT: u64 = 8 << 20;
+/// How many entries are read of all kinds.
+const MOST: usize = 1000;
+
+/// What kind of entry it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EntryKind {
+    /// An entry of GRUB's menu.
+    Grub,
+    /// A file of the Boot Loader Specification.
+    Bls,
+    /// A unified kernel image.
+    Uki,
+}
+
+/// One entry that boots a kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Entry {
+    /// What kind it is.
+    pub kind: EntryKind,
+    /// Its title or file name.
+    pub title: String,
+    /// The file that it is in.
+    pub source: PathBuf,
+    /// The kernel.
+    pub kernel: PathBuf,
+    /// The initramfs images, as files of the host; those that are not there as they are written.
+    pub images: Vec<PathBuf>,
+    /// The command line.
+    pub options: String,
+}
+
+/// Reads all entries.
+///
+/// # Errors
+/// A file is there and cannot be read.
+pub fn read(host: &Sysroot) -> Result<Vec<Entry>, ReadError> {
+    let mut entries = Vec::new();
+    for menu in MENUS {
+        if let Some(text) = optional(host, menu)? {
+            entries.extend(grub(host, Path::new(menu), &text));
+        }
+    }
+    for partition in PARTITIONS {
+        let directory = format!("{partition}/loader/entries");
+        for name in host.optional_names(&directory)? {
+            let Some(id) = name.strip_suffix(".conf") else { continue };
+            let path = PathBuf::from(format!("{directory}/{name}"));
+            if let Some(text) = optional(host, &path)? {
+                entries.extend(bls(host, partition, id, path, &text));
+            }
+        }
+        let directory = format!("{partition}/EFI/Linux");
+        for name in host.optional_names(&directory)? {
+            if name.ends_with(".efi") {
+                entries.extend(uki(host, PathBuf::from(format!("{directory}/{name}")), name));
+            }
+        }
+    }
+    entries.truncate(MOST);
+    Ok(entries)
+}
+
+fn optional(host: &Sysroot, path: impl AsRef<Path>) -> Result<Option<String>, ReadError> {
+    match host.read_limited(path, MENU_LIMIT) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(error) if error.is_absent() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The entries of a menu that grub-mkconfig made: what is between `menuentry` and its brace.
+fn grub(host: &Sysroot, source: &Path, text: &str) -> Vec<Entry> {
+    let mut found = Vec::new();
+    let mut open: Option<Entry> = None;
+    for line in text.lines().map(str::trim) {
+        let (command, rest) = line.split_once([' ', '\t']).unwrap_or((line, ""));
+        match command {
+            "menuentry" => {
+                open = Some(Entry {
+                    kind: EntryKind::Grub,
+                    title: title(rest),
+                    source: source.to_owned(),
+                    kernel: PathBuf::new(),
+                    images: Vec::new(),
+                    options: String::new(),
+                });
+            }
+            "linux" | "linux16" | "linuxefi" => {
+                if let Some(entry) = &mut open {
+                    let (kernel, options) =
+                        rest.trim_start().split_once([' ', '\t']).unwrap_or((rest, ""));
+                    entry.kernel = on_host(host, "/boot", kernel);
+                    entry.options = options.trim().to_owned();
+                }
+            }
+            "initrd" | "initrd16" | "initrdefi" => {
+                if let Some(entry) = &mut open {
+                    let images = words::split(rest).into_iter();
+                    entry.images.extend(images.map(|image| on_host(host, "/boot", image)));
+                }
+            }
+            "}" => {
+                found.extend(open.take().filter(|entry| !entry.kernel.as_os_str().is_empty()));
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// The first word of a line of GRUB's script, without its quotes.
+fn title(rest: &str) -> String {
+    let rest = rest.trim_start();
+    match rest.chars().next() {
+        Some(quote @ ('\'' | '"')) => rest[1..].split(quote).next().unwrap_or_default().to_owned(),
+        _ => rest.split_whitespace().next().unwrap_or_default().to_owned(),
+    }
+}
+
+fn bls(host: &Sysroot, partition: &str, id: &str, source: PathBuf, text: &str) -> Option<Entry> {
+    let first = |key| entry::values(text, key).first().map(|value| (*value).to_owned());
+    let kernel = first("linux").or_else(|| first("efi"))?;
+    // Fedora writes variables of GRUB behind the image.
+    let images = entry::values(text, "initrd").into_iter().flat_map(words::split);
+    Some(Entry {
+        kind: EntryKind::Bls,
+        title: first("title").unwrap_or_else(|| id.to_owned()),
+        source,
+        kernel: on_host(host, partition, &kernel),
+        images: images
+            .filter(|image| !image.starts_with('$'))
+            .map(|image| on_host(host, partition, image))
+            .collect(),
+        options: entry::options(text).join(" "),
+    })
+}
+
+fn uki(host: &Sysroot, source: PathBuf, title: String) -> Option<Entry> {
+    let image = Uki::open(host, &source).ok()?;
+    let options = image.text(host, ".cmdline").ok()??;
+    Some(Entry {
+        kind: EntryKind::Uki,
+        title,
+        kernel: source.clone(),
+        images: vec![source.clone()],
+        source,
+        options,
+    })
+}
+
+/// Where a file is on the host that a boot loader sees below a partition's root, or below a
+/// subvolume's.
+fn on_host(host: &Sysroot, partition: &str, path: &str) -> PathBuf {
+    let path = path.trim_matches(['\'', '"']);
+    let below = path.trim_start_matches('/');
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let inside = below.split_once("/boot/").map_or(below, |(_, inside)| inside);
+    [
+        format!("{partition}/{below}"),
+        format!("/{below}"),
+        format!("/boot/{inside}"),
+        format!("/boot/{name}"),
+    ]
+    .into_iter()
+    .map(PathBuf::from)
+    .find(|candidate| host.exists(candidate))
+    .unwrap_or_else(|| PathBuf::from(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use testkit::tree::Tree;
+
+    use super::*;
+
+    const MENU: &str = "\
+set default=\"0\"
+menuentry 'Debian GNU/Linux' --class debian $menuentry_id_option 'gnulinux-simple' {
+\tload_video
+\techo\t'Loading Linux 6.1.0-27-amd64 ...'
+\tlinux\t/boot/vmlinuz-6.1.0-27-amd64 root=UUID=1 ro  quiet
+\tinitrd\t/boot/initrd.img-6.1.0-27-amd64
+}
+submenu 'Advanced' {
+\tmenuentry 'With microcode' --class debian {
+\t\tlinux\t/@/boot/vmlinuz-6.1.0-25-amd64 root=UUID=1
+\t\tinitrd\t/@/boot/intel-ucode.img /@/boot/initrd.img-6.1.0-25-amd64
+\t}
+}
+menuentry 'UEFI Firmware Settings' {
+\tfwsetup
+}
+";
+
+    #[test]
+    fn every_kind_of_entry_is_read() {
+        let tree = Tree::new();
+        tree.write("/boot/grub/grub.cfg", MENU);
+        for file in ["initrd.img-6.1.0-27-amd64", "initrd.img-6.1.0-25-amd64", "intel-ucode.img"] {
+            tree.write(&format!("/boot/{file}"), "");
+        }
+        tree.write(
+            "/efi/loader/entries/arch.conf",
+            "title Arch\nlinux /vmlinuz-linux\ninitrd /initramfs-linux.img\noptions root=a\noptions b\n",
+        );
+        tree.write("/efi/initramfs-linux.img", "");
+        tree.write("/efi/loader/entries/auto.conf", "title nothing\n");
+        let entries = read(&tree.sysroot()).unwrap();
+        let shown: Vec<_> = entries
+            .iter()
+            .map(|entry| {
+                let images: Vec<_> =
+                    entry.images.iter().map(|path| path.display().to_string()).collect();
+                format!("{} | {} | {}", entry.title, images.join(" "), entry.options)
+            })
+            .collect();
+        insta::assert_snapshot!(shown.join("\n"), @r"
+        Debian GNU/Linux | /boot/initrd.img-6.1.0-27-amd64 | root=UUID=1 ro  quiet
+        With microcode | /boot/intel-ucode.img /boot/initrd.img-6.1.0-25-amd64 | root=UUID=1
+        Arch | /efi/initramfs-linux.img | root=a b
+        ");
+    }
+}

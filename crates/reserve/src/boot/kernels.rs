@@ -1,0 +1,105 @@
+//! The kernels that are installed, each with its initramfs.
+
+use std::path::PathBuf;
+
+use host::{ReadError, Sysroot};
+use serde::Serialize;
+
+/// Where a kernel's modules are, by release.
+const MODULES: [&str; 2] = ["/lib/modules", "/usr/lib/modules"];
+/// How many kernels are looked at.
+const MOST: usize = 64;
+
+/// One installed kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Kernel {
+    /// Its release.
+    pub release: String,
+    /// Whether it runs now.
+    pub is_running: bool,
+    /// Its initramfs, where one of the usual names is there.
+    pub image: Option<PathBuf>,
+}
+
+/// Reads which kernels are installed, by release.
+///
+/// # Errors
+/// A directory is there and cannot be read.
+pub fn read(host: &Sysroot) -> Result<Vec<Kernel>, ReadError> {
+    let running = host.optional_text("/proc/sys/kernel/osrelease")?;
+    let mut releases = Vec::new();
+    for directory in MODULES {
+        for release in host.optional_names(directory)? {
+            // What was built for a kernel stays behind when the kernel is removed.
+            let is_there = host.exists(format!("{directory}/{release}/modules.dep"));
+            if is_there && is_release(&release) && !releases.contains(&release) {
+                releases.push(release);
+            }
+        }
+    }
+    releases.sort_unstable();
+    releases.truncate(MOST);
+    let kernel = |release: String| Kernel {
+        image: image(host, &release),
+        is_running: running.as_deref() == Some(release.as_str()),
+        release,
+    };
+    Ok(releases.into_iter().map(kernel).collect())
+}
+
+/// Whether a name is fit to be part of paths and commands.
+fn is_release(name: &str) -> bool {
+    let fine = |char: char| char.is_ascii_alphanumeric() || "._-+~".contains(char);
+    name.starts_with(|char: char| char.is_ascii_digit())
+        && name.len() < 65
+        && name.chars().all(fine)
+}
+
+/// The names that distributions give to the initramfs of a release, or of a package of kernels.
+fn image(host: &Sysroot, release: &str) -> Option<PathBuf> {
+    let mut names = vec![
+        format!("/boot/initrd.img-{release}"),
+        format!("/boot/initramfs-{release}.img"),
+        format!("/boot/initrd-{release}"),
+    ];
+    // Arch names it after the package, which says its name beside its modules.
+    let package = host.text(format!("/usr/lib/modules/{release}/pkgbase"));
+    if let Some(package) = package.ok().filter(|name| !name.is_empty() && !name.contains('/')) {
+        names.push(format!("/boot/initramfs-{package}.img"));
+        names.push(format!("/boot/booster-{package}.img"));
+    }
+    names.into_iter().map(PathBuf::from).find(|path| host.exists(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use testkit::tree::Tree;
+
+    use super::*;
+
+    #[test]
+    fn each_kernel_has_its_image() {
+        let tree = Tree::new();
+        tree.write("/proc/sys/kernel/osrelease", "6.1.0-27-amd64\n");
+        for release in ["6.1.0-27-amd64", "6.1.0-25-amd64", "6.17.1-arch1-1", "9;reboot"] {
+            tree.write(&format!("/usr/lib/modules/{release}/modules.dep"), "");
+        }
+        tree.directory("/lib/modules/6.0.0");
+        tree.write("/usr/lib/modules/6.17.1-arch1-1/pkgbase", "linux\n");
+        tree.write("/boot/initrd.img-6.1.0-27-amd64", "");
+        tree.write("/boot/initramfs-linux.img", "");
+        let kernels = read(&tree.sysroot()).unwrap();
+        let shown: Vec<_> = kernels
+            .iter()
+            .map(|kernel| (kernel.release.as_str(), kernel.is_running, kernel.image.clone()))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                ("6.1.0-25-amd64", false, None),
+                ("6.1.0-27-amd64", true, Some("/boot/initrd.img-6.1.0-27-amd64".into())),
+                ("6.17.1-arch1-1", false, Some("/boot/initramfs-linux.img".into())),
+            ]
+        );
+    }
+}

@@ -1,0 +1,85 @@
+//! Which boot loader started this system.
+
+use host::{ReadError, Sysroot};
+use serde::Serialize;
+
+use super::{Clue, Verdict};
+
+/// What boot loaders write down about themselves (the Boot Loader Interface of systemd), of type
+/// text in UTF-16 behind four bytes of attributes (efivarfs, Documentation/filesystems/efivarfs.rst).
+const LOADER_INFO: &str =
+    "/sys/firmware/efi/efivars/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
+
+/// A boot loader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Loader {
+    /// GRUB 2.
+    Grub,
+    /// systemd-boot.
+    SystemdBoot,
+    /// rEFInd.
+    Refind,
+    /// Limine.
+    Limine,
+}
+
+impl std::fmt::Display for Loader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Grub => "GRUB",
+            Self::SystemdBoot => "systemd-boot",
+            Self::Refind => "rEFInd",
+            Self::Limine => "Limine",
+        })
+    }
+}
+
+pub(super) fn detect(host: &Sysroot) -> Result<Verdict<Loader>, ReadError> {
+    let mut clues = Vec::new();
+    match host.read(LOADER_INFO) {
+        Ok(bytes) => {
+            let info = utf16(bytes.get(4..).unwrap_or_default());
+            let known = [
+                ("systemd-boot", Loader::SystemdBoot),
+                ("GRUB", Loader::Grub),
+                ("refind", Loader::Refind),
+                ("rEFInd", Loader::Refind),
+                ("Limine", Loader::Limine),
+            ];
+            let found = known.into_iter().find(|(name, _)| info.starts_with(name));
+            clues.extend(found.map(|(_, loader)| Clue::new(loader, LOADER_INFO, info.clone())));
+        }
+        Err(error) if error.is_absent() => {}
+        Err(error) => return Err(error),
+    }
+    let command_line = host.optional_text("/proc/cmdline")?.unwrap_or_default();
+    for word in crate::config::words::split(&command_line) {
+        // GRUB's command `linux` writes the kernel's name there; a stub in EFI is given `initrd=`
+        // with backslashes by its loader.
+        if word.starts_with("BOOT_IMAGE=") && host_has_grub(host) {
+            clues.push(Clue::new(Loader::Grub, "/proc/cmdline", word));
+        } else if word.starts_with("initrd=\\")
+            && clues.iter().all(|clue| clue.says != Loader::Refind)
+            && host.exists("/sys/firmware/efi")
+            && clues.iter().any(|clue| clue.says == Loader::SystemdBoot)
+        {
+            clues.push(Clue::new(Loader::SystemdBoot, "/proc/cmdline", word));
+        }
+    }
+    let why = format!(
+        "{LOADER_INFO} is not there, and /proc/cmdline has no BOOT_IMAGE with a menu of GRUB on disk"
+    );
+    Ok(Verdict::of(clues, why))
+}
+
+/// Other loaders write `BOOT_IMAGE` too (syslinux); they have no menu of GRUB.
+fn host_has_grub(host: &Sysroot) -> bool {
+    ["/boot/grub/grub.cfg", "/boot/grub2/grub.cfg"].iter().any(|menu| host.exists(menu))
+}
+
+fn utf16(bytes: &[u8]) -> String {
+    let units: Vec<u16> =
+        bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect();
+    String::from_utf16_lossy(&units).trim_end_matches('\0').to_owned()
+}

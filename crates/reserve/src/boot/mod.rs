@@ -1,0 +1,67 @@
+//! How this system boots, by what built and started it.
+//!
+//! That a program is installed proves nothing: Ubuntu keeps the files of initramfs-tools while dracut
+//! builds its images. So the images themselves say who built them, and the firmware's variables and
+//! the kernel's command line say who started them.
+
+mod builder;
+mod entries;
+mod evidence;
+mod kernels;
+mod loader;
+
+#[cfg(test)]
+mod tests;
+
+pub use builder::{Builder, of_image};
+pub use entries::{Entry, EntryKind};
+pub use evidence::{Clue, Verdict};
+pub use kernels::Kernel;
+pub use loader::Loader;
+
+use host::{ReadError, Sysroot};
+use serde::Serialize;
+
+/// How a host boots.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Boot {
+    /// The kernels that are installed.
+    pub kernels: Vec<Kernel>,
+    /// What a reboot could choose.
+    pub entries: Vec<Entry>,
+    /// Who builds the images.
+    pub builder: Verdict<Builder>,
+    /// Who started this system.
+    pub loader: Verdict<Loader>,
+}
+
+impl Boot {
+    /// Reads how a host boots.
+    ///
+    /// # Errors
+    /// A file that says it is there and cannot be read. An image that cannot be read makes its
+    /// builder unmeasured.
+    pub fn read(host: &Sysroot) -> Result<Self, ReadError> {
+        let kernels = kernels::read(host)?;
+        let entries = entries::read(host)?;
+        Ok(Self {
+            builder: builder::detect(host, &kernels, &entries),
+            loader: loader::detect(host)?,
+            kernels,
+            entries,
+        })
+    }
+
+    /// Whether GRUB takes its entries from files of the Boot Loader Specification.
+    ///
+    /// # Errors
+    /// The menu cannot be read.
+    pub fn grub_uses_bls(&self, host: &Sysroot) -> Result<bool, ReadError> {
+        for menu in ["/boot/grub2/grub.cfg", "/boot/grub/grub.cfg"] {
+            if let Some(text) = host.optional_text(menu)? {
+                return Ok(text.lines().any(|line| line.trim() == "blscfg"));
+            }
+        }
+        Ok(false)
+    }
+}

@@ -1,0 +1,131 @@
+//! From what shall be reserved to a plan.
+
+use std::path::PathBuf;
+
+use host::modules::{Modules, ModulesError};
+use host::{ReadError, Sysroot};
+
+use crate::boot::{Boot, Builder, Clue, Kernel, Verdict};
+use crate::config::Change;
+use crate::generator::{self, Generator};
+use crate::parameters::{self, ParameterError};
+use crate::plan::{Contents, Plan};
+use crate::reservation::{self, Reservations};
+
+/// The module that has what is reserved.
+const VFIO_PCI: &str = "vfio_pci";
+
+/// What shall be so at the next boot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Goal {
+    /// What shall be reserved.
+    pub reservations: Reservations,
+    /// How kernel parameters shall change.
+    pub parameters: Change,
+}
+
+/// There is no plan.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// A file cannot be read.
+    #[error("what this host boots with cannot be read")]
+    Read(#[from] ReadError),
+    /// The images contradict each other about who built them.
+    #[error("the images of this host were built by several generators")]
+    Disagreed {
+        /// What each image says.
+        clues: Vec<Clue<Builder>>,
+    },
+    /// It is not known who builds the images.
+    #[error("which generator builds the images of this host is unmeasured: {why}")]
+    Unmeasured {
+        /// Why.
+        why: String,
+    },
+    /// There is no backend for the generator.
+    #[error("images of {0} are not changed by kireji yet")]
+    Unsupported(Builder),
+    /// No kernel is installed below `/lib/modules`.
+    #[error("no kernel with modules is installed")]
+    NoKernel,
+    /// A kernel has no vfio-pci.
+    #[error("kernel {release} has no vfio-pci")]
+    NoModule {
+        /// Its release.
+        release: String,
+        /// What was looked at.
+        #[source]
+        source: Option<ModulesError>,
+    },
+    /// The commands that build the images again cannot be told.
+    #[error("how the images are built again is not known: {0}")]
+    Rebuild(String),
+    /// The kernel's parameters cannot be changed.
+    #[error("the kernel's parameters cannot be changed")]
+    Parameters(#[from] ParameterError),
+}
+
+/// Returns who builds the images of this host.
+///
+/// # Errors
+/// It is not known, contradictory, or has no backend.
+pub fn generator(boot: &Boot) -> Result<&'static dyn Generator, PlanError> {
+    match &boot.builder {
+        Verdict::Agreed { says, .. } => generator::of(*says).ok_or(PlanError::Unsupported(*says)),
+        Verdict::Disagreed { clues } => Err(PlanError::Disagreed { clues: clues.clone() }),
+        Verdict::Unmeasured { why } => Err(PlanError::Unmeasured { why: why.clone() }),
+    }
+}
+
+/// Plans how a host gets to a goal. Where it is there already, the plan is empty.
+///
+/// # Errors
+/// There is none, and why.
+pub fn plan(host: &Sysroot, boot: &Boot, goal: &Goal) -> Result<Plan, PlanError> {
+    let generator = generator(boot)?;
+    if boot.kernels.is_empty() {
+        return Err(PlanError::NoKernel);
+    }
+    let text = goal.reservations.text();
+    let mut plan = Plan::default();
+    let is_wanted = text.is_some();
+    if is_wanted {
+        for kernel in &boot.kernels {
+            needed_modules(host, kernel)?;
+        }
+    }
+    plan.file(host, reservation::PATH, text.map(Contents::text))?;
+    for (path, contents) in generator.files() {
+        plan.file(host, path, Some(contents).filter(|_| is_wanted))?;
+    }
+    if !plan.files.is_empty() {
+        for command in generator.rebuild(boot).map_err(PlanError::Rebuild)? {
+            plan.command(command);
+        }
+    }
+    if !goal.parameters.is_empty() {
+        parameters::source(host, boot)?.plan(host, &goal.parameters, &mut plan)?;
+    }
+    Ok(plan)
+}
+
+/// Reads the modules of a kernel, and sees that vfio-pci is one of them or built in.
+fn modules(host: &Sysroot, kernel: &Kernel) -> Result<Modules, PlanError> {
+    let release = &kernel.release;
+    let missing = |source| PlanError::NoModule { release: release.clone(), source };
+    let directory = ["/lib/modules", "/usr/lib/modules"]
+        .map(|modules| PathBuf::from(format!("{modules}/{release}")))
+        .into_iter()
+        .find(|directory| host.exists(directory.join("modules.dep")))
+        .unwrap_or_default();
+    let modules = Modules::read(host, &directory).map_err(|error| missing(Some(error)))?;
+    if modules.has(VFIO_PCI) { Ok(modules) } else { Err(missing(None)) }
+}
+
+/// The modules that a kernel has to load for vfio-pci, by name; none where it is built in.
+///
+/// # Errors
+/// The index of its modules cannot be read, or has no vfio-pci.
+pub(crate) fn needed_modules(host: &Sysroot, kernel: &Kernel) -> Result<Vec<String>, PlanError> {
+    Ok(modules(host, kernel)?.hard_closure(VFIO_PCI))
+}

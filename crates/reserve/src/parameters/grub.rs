@@ -1,0 +1,182 @@
+//! GRUB with a menu that grub-mkconfig makes.
+//!
+//! grub-mkconfig sources `/etc/default/grub`, and on Debian and what is made of it also
+//! `/etc/default/grub.d/*.cfg` (util/grub-mkconfig.in with Debian's patch default-grub-d.patch). A
+//! file of our own there leaves the person's file as it is.
+
+use host::Sysroot;
+
+use super::{ParameterError, Source};
+use crate::config::Change;
+use crate::config::shell::Script;
+use crate::plan::{Command, Contents, Plan};
+
+const DEFAULTS: &str = "/etc/default/grub";
+const DROP_IN: &str = "/etc/default/grub.d/kireji.cfg";
+/// The words of all entries, those of recovery included.
+const VARIABLE: &str = "GRUB_CMDLINE_LINUX";
+/// The words of ordinary entries; where persons write too.
+const ORDINARY: &str = "GRUB_CMDLINE_LINUX_DEFAULT";
+/// The script that makes the menu, by its names.
+const MKCONFIG: [&str; 4] = [
+    "/usr/sbin/grub-mkconfig",
+    "/usr/bin/grub-mkconfig",
+    "/usr/sbin/grub2-mkconfig",
+    "/usr/bin/grub2-mkconfig",
+];
+
+/// GRUB with grub-mkconfig.
+#[derive(Debug)]
+pub(super) struct Grub;
+
+impl Source for Grub {
+    fn plan(&self, host: &Sysroot, change: &Change, plan: &mut Plan) -> Result<(), ParameterError> {
+        let files = plan.files.len();
+        remove(host, change, plan)?;
+        if sources_drop_ins(host)? {
+            add_drop_in(host, change, plan)?;
+        } else if !change.add.is_empty() {
+            let only = Change::add(change.add.iter().cloned());
+            edit(host, VARIABLE, &only, plan)?;
+        }
+        if plan.files.len() > files {
+            plan.command(make_menu(host)?);
+        }
+        Ok(())
+    }
+}
+
+fn sources_drop_ins(host: &Sysroot) -> Result<bool, ParameterError> {
+    for path in MKCONFIG {
+        if let Some(text) = host.optional_text(path)? {
+            let sources = |line: &str| !line.starts_with('#') && line.contains("/default/grub.d/");
+            return Ok(text.lines().map(str::trim).any(sources));
+        }
+    }
+    Ok(false)
+}
+
+/// The words to take out are in the person's file.
+fn remove(host: &Sysroot, change: &Change, plan: &mut Plan) -> Result<(), ParameterError> {
+    if change.remove.is_empty() {
+        return Ok(());
+    }
+    let only = Change::remove(change.remove.iter().cloned());
+    edit(host, VARIABLE, &only, plan)?;
+    edit(host, ORDINARY, &only, plan)
+}
+
+fn edit(
+    host: &Sysroot,
+    variable: &str,
+    change: &Change,
+    plan: &mut Plan,
+) -> Result<(), ParameterError> {
+    let before = plan.contents(host, DEFAULTS)?;
+    let (bytes, mode) = before.map_or((Vec::new(), 0o644), |before| (before.bytes, before.mode));
+    let text = String::from_utf8_lossy(&bytes);
+    if text.as_bytes() != bytes {
+        let why = "a file that is not UTF-8".to_owned();
+        return Err(ParameterError::Unsupported(why));
+    }
+    let changed = Script::parse(&text)
+        .change(variable, change)
+        .map_err(|source| ParameterError::Edit { path: DEFAULTS, source })?;
+    if changed != text {
+        let after = Contents { bytes: changed.into_bytes(), mode };
+        plan.file(host, DEFAULTS, Some(after))?;
+    }
+    Ok(())
+}
+
+fn add_drop_in(host: &Sysroot, change: &Change, plan: &mut Plan) -> Result<(), ParameterError> {
+    if change.add.is_empty() {
+        return Ok(());
+    }
+    let words = change.add.join(" ");
+    let text = format!(
+        "# What the reserved cards need. Written by `kireji reserve`; `kireji release` removes it.\n\
+         {VARIABLE}=\"${VARIABLE} {words}\"\n"
+    );
+    plan.file(host, DROP_IN, Some(Contents::text(text)))?;
+    Ok(())
+}
+
+/// The command that makes the menu again: Debian's own where it is there, since it knows the place.
+fn make_menu(host: &Sysroot) -> Result<Command, ParameterError> {
+    if host.exists("/usr/sbin/update-grub") {
+        return Ok(Command::new(["update-grub"]));
+    }
+    for (program, menu) in
+        [("grub2-mkconfig", "/boot/grub2/grub.cfg"), ("grub-mkconfig", "/boot/grub/grub.cfg")]
+    {
+        if host.exists(menu) {
+            return Ok(Command::new([program, "-o", menu]));
+        }
+    }
+    Err(ParameterError::Unsupported("GRUB without a menu below /boot".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use testkit::tree::Tree;
+
+    use super::*;
+
+    fn plan(tree: &Tree, change: &Change) -> Result<Plan, ParameterError> {
+        let mut plan = Plan::default();
+        Grub.plan(&tree.sysroot(), change, &mut plan).map(|()| plan)
+    }
+
+    fn text(plan: &Plan) -> String {
+        let mut text = Vec::new();
+        crate::plan::write_diff(plan, &mut text).unwrap();
+        String::from_utf8(text).unwrap()
+    }
+
+    #[test]
+    fn debian_gets_a_file_of_our_own() {
+        let tree = Tree::new();
+        tree.write("/usr/sbin/grub-mkconfig", "for x in ${sysconfdir}/default/grub.d/*.cfg ; do\n");
+        tree.write("/usr/sbin/update-grub", "");
+        tree.write(DEFAULTS, "GRUB_CMDLINE_LINUX_DEFAULT='quiet intel_iommu=off'\n");
+        let change =
+            Change { add: vec!["intel_iommu=on".into()], remove: vec!["intel_iommu=off".into()] };
+        insta::assert_snapshot!(text(&plan(&tree, &change).unwrap()), @r#"
+        --- a/etc/default/grub
+        +++ b/etc/default/grub
+        @@ -1 +1 @@
+        -GRUB_CMDLINE_LINUX_DEFAULT='quiet intel_iommu=off'
+        +GRUB_CMDLINE_LINUX_DEFAULT='quiet'
+        # mode: 0644 /etc/default/grub.d/kireji.cfg
+        --- /dev/null
+        +++ b/etc/default/grub.d/kireji.cfg
+        @@ -0,0 +1,2 @@
+        +# What the reserved cards need. Written by `kireji reserve`; `kireji release` removes it.
+        +GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX intel_iommu=on"
+        # run: update-grub
+        "#);
+        assert!(plan(&tree, &Change::default()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn others_get_their_file_edited() {
+        let tree = Tree::new();
+        tree.write("/usr/bin/grub-mkconfig", "# grub.d/ is not sourced here\n");
+        tree.write("/boot/grub/grub.cfg", "");
+        tree.write(DEFAULTS, "GRUB_CMDLINE_LINUX=\"\"\nGRUB_TIMEOUT=5\n");
+        let change = Change::add(["intel_iommu=on"]);
+        insta::assert_snapshot!(text(&plan(&tree, &change).unwrap()), @r#"
+        --- a/etc/default/grub
+        +++ b/etc/default/grub
+        @@ -1,2 +1,2 @@
+        -GRUB_CMDLINE_LINUX=""
+        +GRUB_CMDLINE_LINUX="intel_iommu=on"
+         GRUB_TIMEOUT=5
+        # run: grub-mkconfig -o /boot/grub/grub.cfg
+        "#);
+        tree.write(DEFAULTS, ". /etc/other\n");
+        let error = plan(&tree, &change).unwrap_err();
+        assert_eq!(error.to_string(), "/etc/default/grub cannot be edited");
+    }
+}

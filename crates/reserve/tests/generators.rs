@@ -1,0 +1,220 @@
+//! What a plan writes is given to the distributions' own generators, and what they build is proved.
+//!
+//! Each runs in a mount namespace in which the planned files lie over this machine's own, with the
+//! modules of the kernel that the lab boots. `cargo xtask test` provides both.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use pci::Host;
+use reserve::boot::{Boot, Builder, Verdict};
+use reserve::goal::{self, Goal};
+use reserve::image::Image;
+use reserve::plan::Plan;
+use reserve::proof::{self, Outcome};
+use reserve::reservation::Reservations;
+use testkit::tree::{Function, Port, Tree};
+
+const CARD: &str = "0000:01:00.0";
+
+/// The modules of the kernel that the lab boots, and its release.
+fn modules() -> (PathBuf, String) {
+    let lab = std::env::var_os("KIREJI_LAB_DIR").map_or_else(
+        || {
+            let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+            let home = || PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache");
+            cache.unwrap_or_else(home).join("kireji/lab/current")
+        },
+        PathBuf::from,
+    );
+    let modules = lab.join("root/usr/lib/modules");
+    let releases = std::fs::read_dir(&modules)
+        .unwrap_or_else(|error| panic!("{}: {error}: run `cargo xtask test`", modules.display()));
+    let release = releases.map(|entry| entry.unwrap().file_name()).next().unwrap();
+    (modules, release.into_string().unwrap())
+}
+
+struct Machine {
+    tree: Tree,
+    modules: PathBuf,
+    release: String,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let mut tree = Tree::new();
+        tree.add(Function::port("0000:00:1c.0", Port::Root, 1).slot());
+        tree.add(Function::new(CARD, 0x8086, 0x10d3).class(0x02_0000).below("0000:00:1c.0"));
+        let (modules, release) = modules();
+        for file in ["modules.dep", "modules.builtin"] {
+            let bytes = std::fs::read(modules.join(&release).join(file)).unwrap_or_default();
+            tree.write(&format!("/lib/modules/{release}/{file}"), bytes);
+        }
+        let config = "CONFIG_RD_GZIP=y\nCONFIG_RD_ZSTD=y\n";
+        tree.write(&format!("/boot/config-{release}"), config);
+        let short = "MODULES=list\nCOMPRESS=gzip\nCOMPRESSLEVEL=1\n";
+        tree.write("/etc/initramfs-tools/conf.d/short", short);
+        for directory in ["/etc", "/usr/lib/modules", "/boot"] {
+            tree.directory(directory);
+        }
+        Self { tree, modules, release }
+    }
+
+    fn image(&self) -> PathBuf {
+        self.tree.locate(&format!("/boot/initrd.img-{}", self.release))
+    }
+
+    /// Runs a command with this machine's files over those of the real one, and returns what it
+    /// says. Nothing of the real one is changed: the layers are all read.
+    fn run(&self, command: &[&str]) -> String {
+        let script = "mount -t overlay -o lowerdir=$1/etc:/etc overlay /etc\n\
+             mount -t overlay -o lowerdir=$1/usr/lib:/usr/lib overlay /usr/lib\n\
+             mount -t overlay -o lowerdir=$1/boot:/boot overlay /boot\n\
+             mount --bind $2 /usr/lib/modules\n\
+             shift 2\n\
+             exec \"$@\"\n";
+        let done = Command::new("unshare")
+            .args(["-rm", "sh", "-euc", script, "sh"])
+            .args([self.tree.root(), &self.modules])
+            .args(command)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success(), "{command:?}: {said}");
+        String::from_utf8_lossy(&done.stdout).into_owned()
+    }
+
+    fn build(&self, builder: Builder) {
+        let image = self.image();
+        let image = image.to_str().unwrap();
+        let has_ours = self.tree.locate("/usr/lib/dracut/modules.d/50kireji/kireji.sh").exists();
+        match builder {
+            Builder::InitramfsTools => self.run(&["mkinitramfs", "-o", image, &self.release]),
+            // Not all that a machine could need, which takes minutes: exactly these modules. Ours
+            // is one as soon as it is there.
+            Builder::Dracut => self.run(&[
+                "dracut",
+                "--quiet",
+                "--force",
+                "--no-hostonly",
+                "--no-compress",
+                "--modules",
+                if has_ours { "base udev-rules kireji" } else { "base udev-rules" },
+                image,
+                &self.release,
+            ]),
+            other => panic!("{other} has no backend"),
+        };
+    }
+
+    fn goal(&self) -> Goal {
+        let host = Host::read(&self.tree.sysroot()).unwrap();
+        let reservations = Reservations::default().with(&host, &[CARD.parse().unwrap()]).unwrap();
+        Goal { reservations, ..Goal::default() }
+    }
+
+    fn plan(&self, goal: &Goal) -> Plan {
+        let host = self.tree.sysroot();
+        goal::plan(&host, &Boot::read(&host).unwrap(), goal).unwrap()
+    }
+
+    fn write(&self, plan: &Plan) {
+        use std::os::unix::fs::PermissionsExt;
+        for change in &plan.files {
+            let path = change.path.to_str().unwrap();
+            match &change.after {
+                Some(after) => {
+                    self.tree.write(path, &after.bytes);
+                    let mode = std::fs::Permissions::from_mode(after.mode);
+                    std::fs::set_permissions(self.tree.locate(path), mode).unwrap();
+                }
+                None => self.tree.remove(path),
+            }
+        }
+    }
+
+    fn failures(&self, goal: &Goal) -> Vec<String> {
+        let host = self.tree.sysroot();
+        let claims = proof::prove(&host, &Boot::read(&host).unwrap(), goal).unwrap();
+        assert!(!claims.is_empty());
+        let failed = claims.into_iter().filter_map(|claim| match claim.outcome {
+            Outcome::Pass(_) => None,
+            Outcome::Fail(why) | Outcome::Unmeasured(why) => {
+                Some(format!("{}: {why}", claim.claim))
+            }
+        });
+        failed.collect()
+    }
+}
+
+fn listing(path: &Path, host: &Machine) -> Vec<String> {
+    let image = format!("/boot/{}", path.file_name().unwrap().to_str().unwrap());
+    let image = Image::open(&host.tree.sysroot(), image, |_| false).unwrap();
+    let mut names: Vec<_> =
+        image.members().iter().map(|member| member.path.display().to_string()).collect();
+    names.sort_unstable();
+    names
+}
+
+/// Builds without and with a reservation, and without again.
+fn reserve_prove_release(builder: Builder) -> Machine {
+    let machine = Machine::new();
+    machine.build(builder);
+    let goal = machine.goal();
+    let host = machine.tree.sysroot();
+    let Verdict::Agreed { says, clues } = Boot::read(&host).unwrap().builder else {
+        panic!("{builder} is not known by its image");
+    };
+    assert_eq!(says, builder, "{clues:?}");
+    assert!(machine.failures(&goal).len() >= 2, "nothing is reserved yet");
+    assert_eq!(machine.failures(&Goal::default()), Vec::<String>::new());
+
+    let plan = machine.plan(&goal);
+    machine.write(&plan);
+    machine.build(builder);
+    assert_eq!(machine.failures(&goal), Vec::<String>::new());
+    assert!(machine.plan(&goal).is_empty(), "a second time");
+    assert_eq!(machine.failures(&Goal::default()).len(), 1, "it is not free of ours");
+
+    let release = machine.plan(&Goal::default());
+    assert_eq!(release.files.len(), plan.files.len());
+    let reserved = listing(&machine.image(), &machine);
+    machine.write(&release);
+    machine.build(builder);
+    assert_eq!(machine.failures(&Goal::default()), Vec::<String>::new());
+    assert!(listing(&machine.image(), &machine).len() < reserved.len());
+    machine
+}
+
+#[test]
+fn initramfs_tools_builds_what_is_proved() {
+    let machine = reserve_prove_release(Builder::InitramfsTools);
+    let listed = machine.run(&["lsinitramfs", machine.image().to_str().unwrap()]);
+    let mut listed: Vec<_> = listed.lines().map(str::to_owned).collect();
+    listed.sort_unstable();
+    assert_eq!(listing(&machine.image(), &machine), listed);
+}
+
+#[test]
+fn dracut_builds_what_is_proved() {
+    let machine = reserve_prove_release(Builder::Dracut);
+    let image = machine.image();
+    let listed = machine.run(&["lsinitrd", image.to_str().unwrap()]);
+    // As `ls -l` does it: the name is the ninth word, and a link's target follows.
+    let names = listed.lines().filter(|line| {
+        line.split_whitespace().count() >= 9 && line.starts_with(['-', 'd', 'l', 'c', 'b', 'p'])
+    });
+    let mut names: Vec<_> = names
+        .map(|line| {
+            let name = line.split_whitespace().skip(8).collect::<Vec<_>>().join(" ");
+            name.split(" -> ").next().unwrap().to_owned()
+        })
+        .collect();
+    names.sort_unstable();
+    let ours = listing(&image, &machine);
+    let missing: Vec<_> = ours.iter().filter(|name| !names.contains(name)).collect();
+    assert!(missing.is_empty() && ours.len() == names.len(), "{missing:?}");
+}
