@@ -93,7 +93,7 @@ pub(super) fn of_a_run(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
         rig.same("the exit code of the run", code, Some(130))?;
         rig.same("all are as they were", rig.bindings(functions)?, before.clone())?;
     }
-    let unknown = rig.expect(&format!("{words} --reset {missing}"), 2)?;
-    rig.says(&unknown.err, &format!("no reset `{missing}`"))?;
+    let unknown = rig.expect(&format!("{words} --reset {missing}"), 11)?;
+    rig.says(&unknown.err, &format!("cannot reset the card in the way `{missing}`"))?;
     rig.same("all are as they were", rig.bindings(functions)?, before)
 }
