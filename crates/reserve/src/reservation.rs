@@ -15,7 +15,7 @@ use serde::Serialize;
 pub const PATH: &str = "/etc/kireji/reservations";
 
 const HEAD: &str = "\
-# Functions that vfio-pci has from boot on. Changed by `kireji reserve` and `kireji release`; what is
+# Functions that vfio-pci has from boot on. Changed by `kireji reserve` and `kireji undo`; what is
 # changed by hand here takes effect with the next initramfs.
 # card address vendor device subsystem-vendor subsystem-device class bridges
 ";

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Takes the list of reservations and vfio-pci into the initramfs (dracut.modules(7)).
 #
-# Written by `kireji reserve`, which replaces it; `kireji release` removes it.
+# Written by `kireji reserve`, which replaces it; `kireji undo` removes it.
 
 check() {
     [[ -r ${dracutsysrootdir-}/etc/kireji/reservations ]]

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Takes the list of reservations and vfio-pci into the initramfs (initramfs-tools(7), hooks).
 #
-# Written by `kireji reserve`, which replaces it; `kireji release` removes it.
+# Written by `kireji reserve`, which replaces it; `kireji undo` removes it.
 
 case $1 in
 prereqs) exit 0 ;;

@@ -1,6 +1,6 @@
 # Gives the functions that are reserved to vfio-pci, before any other driver is loaded.
 #
-# Written by `kireji reserve`, which replaces it; `kireji release` removes it. It acts on the list
+# Written by `kireji reserve`, which replaces it; `kireji undo` removes it. It acts on the list
 # that it is given, and only where the function at an address is the very one that was reserved.
 # One boot goes without it if `kireji.off` is on the kernel's command line.
 

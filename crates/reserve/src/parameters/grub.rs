@@ -95,7 +95,7 @@ fn add_drop_in(host: &Sysroot, change: &Change, plan: &mut Plan) -> Result<(), P
     }
     let words = change.add.join(" ");
     let text = format!(
-        "# What the reserved cards need. Written by `kireji reserve`; `kireji release` removes it.\n\
+        "# What the reserved cards need. Written by `kireji reserve`; `kireji undo` removes it.\n\
          {VARIABLE}=\"${VARIABLE} {words}\"\n"
     );
     plan.file(host, DROP_IN, Some(Contents::text(text)))?;
@@ -152,7 +152,7 @@ mod tests {
         --- /dev/null
         +++ b/etc/default/grub.d/kireji.cfg
         @@ -0,0 +1,2 @@
-        +# What the reserved cards need. Written by `kireji reserve`; `kireji release` removes it.
+        +# What the reserved cards need. Written by `kireji reserve`; `kireji undo` removes it.
         +GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX intel_iommu=on"
         # run: update-grub
         "#);
