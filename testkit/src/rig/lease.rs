@@ -17,6 +17,7 @@ use vfio::take::{
 };
 
 use super::command::{Ended, command};
+use super::moments::Moments;
 use super::{Outcome, Rig, one, said};
 
 const VFIO_PCI: &str = "vfio-pci";
@@ -252,6 +253,26 @@ pub(super) fn hung_and_ended(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
     rig.same("its binding", rig.binding(address)?, before)
 }
 
+impl Rig<'_> {
+    /// Takes a card and returns it, and tells how long the taking took.
+    fn time_of_a_take(&self, address: Address) -> Result<Duration, String> {
+        let started = Instant::now();
+        self.expect(&format!("take {address}"), 0)?;
+        let whole = started.elapsed();
+        self.expect(&format!("return {address}"), 0)?;
+        Ok(whole)
+    }
+
+    /// Runs the tool, which has to succeed, without a word; for what is done many times.
+    fn quietly(&self, words: &str) -> Outcome {
+        let ended = self.kireji(words)?;
+        match ended.code {
+            Some(0) => Ok(()),
+            code => Err(format!("`kireji {words}` ended with {code:?}: {}", ended.err)),
+        }
+    }
+}
+
 /// How often the tool is killed, at a random moment of a command.
 const KILLS: u32 = 100;
 
@@ -259,27 +280,17 @@ const KILLS: u32 = 100;
 pub(super) fn survives_kills(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
     let address = one(functions)?;
     let before = rig.binding(address)?;
-    let started = Instant::now();
-    rig.expect(&format!("take {address}"), 0)?;
-    let whole = started.elapsed();
-    rig.expect(&format!("return {address}"), 0)?;
-
-    let seed = started.elapsed().subsec_nanos() | 1;
-    rig.ok(format!("a take lasts {} ms; seed {seed}", whole.as_millis()));
-    let mut random = seed;
+    let whole = rig.time_of_a_take(address)?;
+    let mut moments = Moments::new(whole.subsec_nanos());
+    rig.ok(format!("a take lasts {} ms; {moments}", whole.as_millis()));
     let (mut early, mut midway) = (0, 0);
     for kill in 0..KILLS {
         // Odd ones kill a return.
         let word = if kill % 2 == 0 { "take" } else { "return" };
         if word == "return" {
-            let taken = rig.kireji(&format!("take {address}"))?;
-            if taken.code != Some(0) {
-                return Err(format!("take before kill {kill}: {}", taken.err));
-            }
+            rig.quietly(&format!("take {address}"))?;
         }
-        // Numerical Recipes' linear congruence: any spread over the command's time will do.
-        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        let moment = whole * (random >> 16) / 0xffff;
+        let moment = moments.within(whole);
         let mut child = command(&format!("{word} {address}"))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -320,18 +331,12 @@ const INTERRUPTIONS: u32 = 20;
 pub(super) fn is_interrupted(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
     let address = one(functions)?;
     let before = rig.binding(address)?;
-    let started = Instant::now();
-    rig.expect(&format!("take {address}"), 0)?;
-    let whole = started.elapsed();
-    rig.expect(&format!("return {address}"), 0)?;
+    let whole = rig.time_of_a_take(address)?;
     let mut ends = BTreeMap::new();
     for round in 0..INTERRUPTIONS {
         let word = if round % 2 == 0 { "take" } else { "return" };
         if word == "return" {
-            let taken = rig.kireji(&format!("take {address}"))?;
-            if taken.code != Some(0) {
-                return Err(format!("take before round {round}: {}", taken.err));
-            }
+            rig.quietly(&format!("take {address}"))?;
         }
         let child = command(&format!("{word} {address}"))
             .stdout(Stdio::null())

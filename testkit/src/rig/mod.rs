@@ -7,6 +7,7 @@ mod binding;
 mod command;
 mod edu;
 mod lease;
+mod moments;
 mod proof;
 mod qtest;
 mod reference;

@@ -8,6 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use vfio::take::Binding;
 
 use super::command::command;
+use super::moments::Moments;
 use super::{Outcome, Rig, one, said};
 use crate::image::{self, Then};
 
@@ -159,24 +160,21 @@ pub(super) fn survives_random_kills(rig: &Rig<'_>, functions: &[Address]) -> Out
     run.kill().map_err(said)?;
     run.wait().map_err(said)?;
     rig.expect("recover", 0)?;
-    let seed = started.elapsed().subsec_nanos() | 1;
-    rig.ok(format!("the card is open after {} ms; seed {seed}", whole.as_millis()));
+    let mut moments = Moments::new(whole.subsec_nanos());
+    rig.ok(format!("the card is open after {} ms; {moments}", whole.as_millis()));
 
     let line = words(address, &image("halt", Then::Halt));
-    let mut random = seed;
     let mut midway = 0;
     for kill in 0..KILLS {
-        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        let share = |of: Duration| of * (random >> 16) / 0xffff;
         let child = command(&line).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let mut run = child.map_err(said)?;
         // Odd ones kill QEMU, some time after it is there.
         if kill % 2 == 0 {
-            std::thread::sleep(share(whole));
+            std::thread::sleep(moments.within(whole));
             run.kill().map_err(said)?;
         } else {
             let qemu = rig.wait_for("QEMU runs", UP, || rig.qemu())?;
-            std::thread::sleep(share(whole / 4));
+            std::thread::sleep(moments.within(whole / 4));
             kill_process(qemu, Signal::KILL).map_err(said)?;
         }
         run.wait().map_err(said)?;
