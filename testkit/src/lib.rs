@@ -3,6 +3,7 @@
 
 pub mod acpi;
 pub mod corpus;
+pub mod fake_guest;
 pub mod fake_kernel;
 pub mod image;
 pub mod lspci;

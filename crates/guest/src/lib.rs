@@ -6,6 +6,7 @@
 //! - [`kernel`] finds a Linux kernel, [`initramfs`] builds the archive that it starts from, and
 //!   [`inside`] is what kireji does as its first process;
 //! - [`guests`] is what differs from one guest to another, and what a run of one means;
+//! - [`host_log`] is what the host's kernel says of a card meanwhile;
 //! - [`linux`] is the reference guest, the host's kernel with the card's own driver;
 //! - [`qmp`], [`serial`] and [`process`] start QEMU and look after it;
 //! - [`launch`] is the moment between kireji and QEMU, and [`kvm`] proves that a guest can run;
@@ -17,6 +18,7 @@
 
 pub mod diagnosis;
 pub mod guests;
+pub mod host_log;
 pub mod initramfs;
 pub mod inside;
 pub mod kernel;

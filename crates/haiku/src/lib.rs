@@ -8,4 +8,5 @@
 pub mod driver;
 pub mod hpkg;
 pub mod image;
+pub mod loading;
 pub mod serial;

@@ -1,6 +1,11 @@
 //! Haiku, from an image.
 
+mod evidence;
+mod goal;
+mod judge;
 mod observer;
+
+pub use self::goal::{Driver, Goal, Pattern, PatternError};
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -50,6 +55,8 @@ pub struct Haiku {
     pub storage: Storage,
     /// What the disk is attached to.
     pub bus: DiskBus,
+    /// What the run is to show.
+    pub goal: Goal,
 }
 
 impl Haiku {
@@ -73,7 +80,8 @@ impl Guest for Haiku {
             memory_mib: 2048,
             cpus: 2,
             counted_clock: false,
-            may_reboot: true,
+            // A run that is to show something ends with a reset: nothing but a fault asks for one.
+            may_reboot: !self.goal.is_any() || self.goal.keep,
             screen: true,
             serial: true,
             network: true,
@@ -138,7 +146,7 @@ impl Guest for Haiku {
     }
 
     fn observer(&self) -> Box<dyn Observer> {
-        Box::new(HaikuObserver::default())
+        Box::new(HaikuObserver::new(self.goal.clone()))
     }
 }
 
@@ -158,6 +166,7 @@ mod tests {
             },
             storage,
             bus: DiskBus::Ahci,
+            goal: Goal::default(),
         }
     }
 

@@ -1,7 +1,9 @@
 //! Following a guest by its serial line.
 
 use std::fmt;
+use std::time::Duration;
 
+use haiku::loading::Place;
 use serde::Serialize;
 
 use super::Verdict;
@@ -16,6 +18,53 @@ pub trait Observer: fmt::Debug {
 
     /// Says what a run means that ended so.
     fn judge(&self, end: GuestEnd) -> Verdict;
+
+    /// Is told something that the serial line does not say, and returns what it means.
+    fn learn(&mut self, _fact: &Fact) -> Vec<Sign> {
+        Vec::new()
+    }
+
+    /// Says what is to be done. It is asked after all that happens, and again when it wanted to
+    /// be; `at` is the time since the guest started, and all it knows of time.
+    fn act(&mut self, _at: Duration) -> Wish {
+        Wish::default()
+    }
+}
+
+/// Something that an observer is told of the machine and its host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// Where the guest sees the functions that were asked for.
+    Places(Vec<Place>),
+    /// The guest reset the machine.
+    Reset,
+    /// The host's kernel said something about a card of the run.
+    Host(String),
+}
+
+/// What an observer wants.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// To be done, in this order.
+    pub actions: Vec<Action>,
+    /// When it wants to be asked again at the latest.
+    pub again: Option<Duration>,
+}
+
+/// Something to be done to the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Write this to the guest's serial line.
+    Send(Vec<u8>),
+    /// Send a non-maskable interrupt.
+    Interrupt,
+    /// Find out where the guest sees the functions that were asked for.
+    AskPlaces,
+    /// End the run.
+    End {
+        /// Whether the guest can still answer to its power button.
+        orderly: bool,
+    },
 }
 
 /// Something that the serial line said. Its words are the guest's: they may hold anything.
@@ -34,6 +83,36 @@ pub enum Sign {
     },
     /// The kernel waits in its debugger.
     Debugger,
+    /// The guest loaded a driver of the run's.
+    DriverLoaded {
+        /// The path that it was loaded from.
+        path: String,
+    },
+    /// The guest would not load a driver of the run's.
+    DriverRejected {
+        /// The line that says so.
+        line: String,
+    },
+    /// A line that was waited for came.
+    Marked {
+        /// The line.
+        line: String,
+    },
+    /// A line came that means failure.
+    Failed {
+        /// The line.
+        line: String,
+    },
+    /// A program in the guest crashed.
+    ProgramCrashed {
+        /// The line that says so.
+        line: String,
+    },
+    /// The host's kernel said something about a card of the run.
+    Host {
+        /// What.
+        line: String,
+    },
     /// The report on a card's function came.
     Report {
         /// The report.

@@ -19,6 +19,12 @@ pub enum Finding {
     Hung,
     /// The guest reset itself, once or again and again.
     Reset,
+    /// What was tested failed.
+    Failed,
+    /// A program in the guest crashed.
+    ProgramCrashed,
+    /// The card did what it may not, or is gone.
+    CardFault,
 }
 
 /// What a run means.

@@ -213,7 +213,7 @@ impl guests::Observer for Observer {
             (Verdict::Panicked { .. }, _) => Finding::Panicked,
             (Verdict::GaveUp { .. }, _) => Finding::NotBooted,
             (Verdict::Incomplete { .. }, GuestEnd::Stopped) => Finding::Stopped,
-            (Verdict::Incomplete { .. }, GuestEnd::TimedOut) => Finding::Hung,
+            (Verdict::Incomplete { .. }, GuestEnd::TimedOut | GuestEnd::Decided) => Finding::Hung,
             (Verdict::Incomplete { .. }, GuestEnd::Panicked) => Finding::Panicked,
             (
                 Verdict::Incomplete { .. },

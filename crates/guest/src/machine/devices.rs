@@ -7,6 +7,7 @@ use pci::Address;
 
 use super::arguments::Properties;
 use super::builder::{Builder, FIRST_PORT, LAST_PORT, Need};
+use super::topology::CARD;
 use super::{
     Boot, Card, Descriptor, Emulated, Function, Network, NewFile, Note, PlanError, RomFile,
 };
@@ -63,7 +64,7 @@ impl Builder<'_> {
             if place == 0 && functions.len() > 1 {
                 properties = properties.with("multifunction", "on");
             }
-            let id = format!("dev{number}.{place}");
+            let id = format!("{CARD}{number}.{place}");
             self.place(&id, properties, &bus, device, place, Some(function.address));
         }
     }
@@ -138,7 +139,7 @@ impl Builder<'_> {
         }
         let express = qemu.pci_express.contains(model);
         let (bus, place) = if express { (self.port(), 0) } else { self.behind_bridge() };
-        self.place(&format!("dev{number}.0"), properties, &bus, place, 0, None);
+        self.place(&format!("{CARD}{number}.0"), properties, &bus, place, 0, None);
         Ok(())
     }
 

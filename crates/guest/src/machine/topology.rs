@@ -3,8 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use haiku::loading::Place;
 use pci::Address;
 use serde_json::Value;
+
+/// What the names of cards begin with, the host's and those in their place; a machine's own parts
+/// have other names.
+pub(super) const CARD: &str = "dev";
 
 /// The root bus of a q35 machine.
 pub(super) const ROOT_BUS: &str = "pcie.0";
@@ -61,6 +66,17 @@ impl Topology {
             }
         }
         Ok(())
+    }
+
+    /// Returns where the guest sees the functions of cards, the host's and those in their place,
+    /// from QEMU's answer to `query-pci`.
+    pub fn places(&self, query_pci: &Value) -> Vec<Place> {
+        let found = Found::read(query_pci);
+        let place = |placed: &Placed| {
+            let Found { bus_number: bus, device, function, .. } = *found.get(&placed.id)?;
+            Some(Place { bus, device, function })
+        };
+        self.0.iter().filter(|placed| placed.id.starts_with(CARD)).filter_map(place).collect()
     }
 
     /// Returns the addresses at which the guest sees the host's functions, from QEMU's answer to
@@ -165,6 +181,10 @@ mod tests {
         let seen = plan.guest_addresses(&answer());
         let pairs: Vec<_> = seen.iter().map(|(guest, host)| format!("{guest} {host}")).collect();
         assert_eq!(pairs, ["0000:01:00.1 0000:29:00.1"]);
+        let place = Place { bus: 1, device: 0, function: 1 };
+        assert_eq!(plan.places(&answer()), [place]);
+        let own = Topology(vec![Placed { id: "port1".into(), ..plan.0[0].clone() }]);
+        assert_eq!(own.places(&answer()), []);
     }
 
     #[test]

@@ -50,6 +50,11 @@ impl Stages {
         found.map(|(_, at)| at.saturating_duration_since(self.requested))
     }
 
+    /// When the guest started.
+    pub(super) fn up(&self) -> Option<Instant> {
+        self.reached.iter().find(|(stage, _)| *stage == Stage::Up).map(|(_, at)| *at)
+    }
+
     /// Returns the stages that were reached, with the time since the request.
     pub fn all(&self) -> impl Iterator<Item = (Stage, Duration)> {
         self.reached

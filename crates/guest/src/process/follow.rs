@@ -32,6 +32,11 @@ impl<'a> Follow<'a> {
         self.is_behind
     }
 
+    /// Who follows.
+    pub(super) fn observer(&mut self) -> &mut dyn Observer {
+        self.observer
+    }
+
     /// Takes a turn, and returns what the guest said.
     pub(super) fn turn(&mut self) -> Vec<Sign> {
         let count = match self.file.read(&mut self.buffer) {

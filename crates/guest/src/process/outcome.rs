@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::{Patience, Stages};
 use crate::guests::Observer;
+use crate::host_log::KernelLog;
 use crate::launch::Failure;
+use crate::machine::Topology;
 use crate::serial::Drained;
 
 /// What limits a run from outside, and who follows it.
@@ -21,6 +23,10 @@ pub struct Supervision<'a> {
     pub patience: Patience,
     /// Who follows the guest by its serial line.
     pub observer: Option<&'a mut dyn Observer>,
+    /// Where the functions that were asked for are planned to be, for an observer who asks.
+    pub topology: Option<&'a Topology>,
+    /// The log of the host's kernel, for an observer of cards.
+    pub host_log: Option<KernelLog>,
 }
 
 /// How a run ended.
@@ -72,10 +78,19 @@ pub enum GuestEnd {
     Stopped,
     /// It lasted longer than it may.
     TimedOut,
+    /// Its observer had it ended.
+    Decided,
 }
 
 impl GuestEnd {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::ShutDown, Self::Reset, Self::Panicked, Self::Closed, Self::Stopped, Self::TimedOut];
+    pub const ALL: [Self; 7] = [
+        Self::ShutDown,
+        Self::Reset,
+        Self::Panicked,
+        Self::Closed,
+        Self::Stopped,
+        Self::TimedOut,
+        Self::Decided,
+    ];
 }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::mpsc::Sender;
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::follow::Follow;
 use super::{Ending, Event, GuestEnd, Outcome, Qemu, Stage, Supervision};
+use crate::guests::{Action, Fact, Wish};
 use crate::launch::Report;
 use crate::qmp::{Message, QmpError};
 use crate::serial::Drained;
@@ -30,6 +32,7 @@ enum Waiting {
     Capabilities,
     Forwards,
     Start,
+    Places,
     Other { command: String, reply: Option<Sender<Result<Value, QmpError>>> },
 }
 
@@ -55,6 +58,8 @@ struct Loop<'r, 'n> {
     /// What was found out of the reason for the end, the first finding counting.
     ending: Option<Ending>,
     is_connected: bool,
+    /// When the observer wants to be asked again.
+    next_act: Option<Instant>,
 }
 
 impl Qemu {
@@ -78,6 +83,7 @@ impl Qemu {
             next_measure: None,
             ending: None,
             is_connected: true,
+            next_act: None,
         };
         state.run()?;
         state.finish()
@@ -91,6 +97,7 @@ struct Ready {
     wishes: bool,
     bell: bool,
     stop: bool,
+    host_log: bool,
 }
 
 impl Loop<'_, '_> {
@@ -115,11 +122,15 @@ impl Loop<'_, '_> {
             if ready.ended {
                 return Ok(());
             }
+            if ready.host_log {
+                self.read_host_log();
+            }
             if ready.stop && self.take_stop()? {
                 self.ending.get_or_insert(Ending::Guest(GuestEnd::Stopped));
                 self.escalate();
             }
             self.look_at_clock(started);
+            self.act();
         }
     }
 
@@ -132,12 +143,19 @@ impl Loop<'_, '_> {
             PollFd::new(&self.qemu.wishes.bell, PollFlags::IN),
             PollFd::new(&self.qemu.bell, PollFlags::IN),
         ];
-        if let Some(stop) = &self.rules.stop {
-            fds.push(PollFd::new(stop, PollFlags::IN));
-        }
+        let mut add = |fd| {
+            fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+            fds.len() - 1
+        };
+        let stop = self.rules.stop.map(&mut add);
+        let host_log = self.rules.host_log.as_ref().map(|log| add(log.as_fd()));
         let timeout = match &self.follow {
             Some(follow) if follow.is_behind() => Some(Duration::ZERO),
-            _ => self.deadline(started).map(|at| at.saturating_duration_since(Instant::now())),
+            _ => [self.deadline(started), self.next_act]
+                .into_iter()
+                .flatten()
+                .min()
+                .map(|at| at.saturating_duration_since(Instant::now())),
         };
         let timeout = timeout.and_then(|left| Timespec::try_from(left).ok());
         match rustix::event::poll(&mut fds, timeout.as_ref()) {
@@ -150,7 +168,8 @@ impl Loop<'_, '_> {
             control: self.is_connected && ready(1),
             wishes: ready(2),
             bell: ready(3),
-            stop: ready(4),
+            stop: stop.is_some_and(&ready),
+            host_log: host_log.is_some_and(&ready),
         })
     }
 
@@ -290,6 +309,11 @@ impl Loop<'_, '_> {
                     (self.notice)(Event::Forward { host, guest });
                 }
             }
+            Some(Waiting::Places) => {
+                let places = self.rules.topology.zip(result.ok());
+                let places = places.map(|(topology, answer)| topology.places(&answer));
+                self.learn(&Fact::Places(places.unwrap_or_default()));
+            }
             Some(Waiting::Other { command, reply: Some(reply) }) => {
                 let result =
                     result.map_err(|description| QmpError::Refused { command, description });
@@ -316,6 +340,9 @@ impl Loop<'_, '_> {
             }
             _ => None,
         };
+        if name == "RESET" && data.get("guest") == Some(&Value::Bool(true)) {
+            self.learn(&Fact::Reset);
+        }
         let is_full = ending == Some(Ending::NoSpace) && self.measure == Measure::None;
         if let Some(ending) = ending {
             self.ending.get_or_insert(ending);
@@ -377,6 +404,57 @@ impl Loop<'_, '_> {
         let ms = self.ms(Instant::now());
         for sign in signs {
             (self.notice)(Event::Sign { sign, ms });
+        }
+    }
+
+    /// Tells the observer something, and others what it makes of it.
+    fn learn(&mut self, fact: &Fact) {
+        let Some(follow) = &mut self.follow else { return };
+        let signs = follow.observer().learn(fact);
+        let ms = self.ms(Instant::now());
+        for sign in signs {
+            (self.notice)(Event::Sign { sign, ms });
+        }
+    }
+
+    fn read_host_log(&mut self) {
+        let Some(log) = &mut self.rules.host_log else { return };
+        match log.read() {
+            Ok(lines) => {
+                for line in lines {
+                    self.learn(&Fact::Host(line));
+                }
+            }
+            // A log that cannot be read any more would be ready for ever.
+            Err(_) => self.rules.host_log = None,
+        }
+    }
+
+    /// Does what the observer wants, as long as the guest runs.
+    fn act(&mut self) {
+        self.next_act = None;
+        let Some(up) = self.qemu.stages.up() else { return };
+        if self.measure != Measure::None || !self.is_connected {
+            return;
+        }
+        let Some(follow) = &mut self.follow else { return };
+        let Wish { actions, again } = follow.observer().act(up.elapsed());
+        self.next_act = again.and_then(|again| up.checked_add(again));
+        for action in actions {
+            match action {
+                // A guest that does not read has its debugger elsewhere; nothing is lost.
+                Action::Send(bytes) => drop((&self.qemu.serial_in).write_all(&bytes)),
+                Action::Interrupt => self.send("inject-nmi", None, None),
+                Action::AskPlaces => self.ask("query-pci", None, Waiting::Places),
+                Action::End { orderly } => {
+                    self.ending.get_or_insert(Ending::Guest(GuestEnd::Decided));
+                    if !orderly {
+                        self.measure = Measure::PowerDown;
+                    }
+                    self.escalate();
+                    return;
+                }
+            }
         }
     }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::{capabilities, launch, launcher, run_directory};
 use guest::Guest;
-use guest::guests::{Finding, Haiku, Sign, Storage};
+use guest::guests::{Finding, Goal, Haiku, Sign, Storage};
 use guest::launch::{Launch, Step, User};
 use guest::machine::{
     Accelerator, Boot, Disk, DiskBus, Display, Forward, Machine, Network, Request, plan,
@@ -184,6 +184,7 @@ fn what_the_guest_says_is_followed_while_it_runs() {
         image: Image { container: Container::Raw, content: None, disk_size: 1 << 20 },
         storage: Storage::InPlace,
         bus: DiskBus::Ahci,
+        goal: Goal::default(),
     };
     let mut observer = haiku.observer();
     let (mut asking, stop) = UnixStream::pair().unwrap();

@@ -1,0 +1,329 @@
+//! What the log of a run shows: facts gathered line by line, in bounded memory.
+
+use haiku::loading::{self, Event, Place, names_address, names_place};
+use haiku::serial::{self, PROMPT};
+
+use super::goal::{Driver, Found, Goal, Quote};
+use crate::guests::Sign;
+
+/// Lines of a driver's own that are kept for a proof of its card.
+const OWN_LINES: usize = 256;
+/// Functions that are remembered; a machine of ours has some thirty.
+const FUNCTIONS: usize = 1024;
+/// Characters of a line that are quoted.
+const QUOTED: usize = 300;
+
+/// How far a boot has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stage {
+    Loader,
+    Kernel,
+    PciScan,
+    BootVolume,
+    Driver,
+}
+
+impl Stage {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Loader => "boot-loader",
+            Self::Kernel => "kernel",
+            Self::PciScan => "pci-scan",
+            Self::BootVolume => "boot-volume",
+            Self::Driver => "driver-loaded",
+        }
+    }
+}
+
+/// What was seen of a driver.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Seen {
+    pub(super) loaded: Option<Quote>,
+    pub(super) rejected: Option<Quote>,
+    pub(super) unresolved: Option<Quote>,
+    pub(super) superseded: Option<Quote>,
+    /// Another driver of its directory was loaded, so the directory was opened.
+    pub(super) opened: Option<Quote>,
+    /// Whether it said anything at all.
+    pub(super) spoke: bool,
+    /// Its own lines that name a function of the guest, the first of them.
+    pub(super) own: Vec<Quote>,
+}
+
+/// What was seen of the latest boot.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Boot {
+    pub(super) stage: Option<Stage>,
+    pub(super) panic: Option<Quote>,
+    pub(super) in_debugger: bool,
+    /// What the debugger said was running.
+    pub(super) thread: Option<String>,
+    pub(super) functions: Vec<Found>,
+    pub(super) drivers: Vec<Seen>,
+    pub(super) until: Option<Quote>,
+    pub(super) failed: Option<Quote>,
+    pub(super) crashed: Option<Quote>,
+}
+
+/// What was seen of a run.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Evidence {
+    pub(super) lines: u64,
+    pub(super) boots: u32,
+    pub(super) boot: Boot,
+    /// The last line with anything in it.
+    pub(super) last: String,
+}
+
+impl Boot {
+    fn new(drivers: usize) -> Self {
+        Self { drivers: vec![Seen::default(); drivers], ..Self::default() }
+    }
+
+    /// The place of a card of the run that a driver names in a line of its own, with the line.
+    pub(super) fn claim(&self, driver: usize, places: &[Place]) -> Option<(Place, &Quote)> {
+        let own = &self.drivers.get(driver)?.own;
+        own.iter().find_map(|quote| {
+            let named = self
+                .functions
+                .iter()
+                .find(|function| places.contains(&function.place) && names(&quote.text, function));
+            named.map(|function| (function.place, quote))
+        })
+    }
+}
+
+impl Evidence {
+    pub(super) fn new(goal: &Goal) -> Self {
+        Self { boot: Boot::new(goal.drivers.len()), ..Self::default() }
+    }
+
+    /// Takes a line.
+    pub(super) fn line(&mut self, raw: &str, goal: &Goal, signs: &mut Vec<Sign>) {
+        self.lines += 1;
+        let line = &*plain(raw);
+        if !line.trim().is_empty() {
+            self.last = quoted(line);
+        }
+        let number = self.lines;
+        let quote = || Quote { line: number, text: quoted(line) };
+        self.boot_line(line, goal, &quote(), signs);
+        // What the debugger prints is not what a driver does.
+        if self.boot.in_debugger {
+            return;
+        }
+        if let Some(event) = loading::event(line) {
+            self.event(event, goal, &quote(), signs);
+        }
+        for (driver, seen) in goal.drivers.iter().zip(&mut self.boot.drivers) {
+            if !driver.says(line) {
+                continue;
+            }
+            seen.spoke = true;
+            let functions = &self.boot.functions;
+            if seen.own.len() < OWN_LINES && functions.iter().any(|known| names(line, known)) {
+                seen.own.push(quote());
+            }
+        }
+        if self.boot.until.is_none() && goal.until.as_ref().is_some_and(|p| p.matches(line)) {
+            self.boot.until = Some(quote());
+            signs.push(Sign::Marked { line: quoted(line) });
+        }
+        if self.boot.failed.is_none() && goal.fail.iter().any(|p| p.matches(line)) {
+            self.boot.failed = Some(quote());
+            signs.push(Sign::Failed { line: quoted(line) });
+        }
+    }
+
+    fn boot_line(&mut self, line: &str, goal: &Goal, quote: &Quote, signs: &mut Vec<Sign>) {
+        match serial::sign(line) {
+            Some(serial::Sign::Loader) => {
+                // A new boot forgets the one before it.
+                self.boots = self.boots.saturating_add(1);
+                self.boot = Boot::new(goal.drivers.len());
+                self.reach(Stage::Loader, signs);
+            }
+            Some(serial::Sign::Kernel) => self.reach(Stage::Kernel, signs),
+            Some(serial::Sign::BootVolume(_)) => self.reach(Stage::BootVolume, signs),
+            // The first is the cause; the debugger repeats it when asked.
+            Some(serial::Sign::Panic(reason)) if self.boot.panic.is_none() => {
+                let text = quoted(reason);
+                signs.push(Sign::Panicked { reason: text.clone() });
+                self.boot.panic = Some(Quote { line: quote.line, text });
+            }
+            Some(serial::Sign::Debugger) => self.enter_debugger(signs),
+            Some(serial::Sign::Panic(_)) | None => {}
+        }
+        let is_running = line.starts_with("Thread ") && line.contains(" running on CPU ");
+        if self.boot.in_debugger && is_running && self.boot.thread.is_none() {
+            self.boot.thread = Some(quoted(line.trim_end()));
+        }
+    }
+
+    fn event(&mut self, event: Event<'_>, goal: &Goal, quote: &Quote, signs: &mut Vec<Sign>) {
+        match event {
+            Event::Function { place, .. } => {
+                self.reach(Stage::PciScan, signs);
+                if self.boot.functions.len() < FUNCTIONS {
+                    self.boot.functions.push(Found { place, regions: Vec::new() });
+                }
+            }
+            Event::Region(at) => {
+                let function = self.boot.functions.last_mut();
+                // A function has six of them.
+                if let Some(function) = function.filter(|function| function.regions.len() < 6) {
+                    function.regions.push(at);
+                }
+            }
+            Event::ProgramCrashed(_) => {
+                if self.boot.crashed.is_none() {
+                    self.boot.crashed = Some(quote.clone());
+                    signs.push(Sign::ProgramCrashed { line: quote.text.clone() });
+                }
+            }
+            _ => {
+                for (number, driver) in goal.drivers.iter().enumerate() {
+                    self.driver_event(event, number, driver, quote, signs);
+                }
+            }
+        }
+    }
+
+    fn driver_event(
+        &mut self,
+        event: Event<'_>,
+        number: usize,
+        driver: &Driver,
+        quote: &Quote,
+        signs: &mut Vec<Sign>,
+    ) {
+        let Some(seen) = self.boot.drivers.get_mut(number) else { return };
+        let first = |slot: &mut Option<Quote>| {
+            let is_first = slot.is_none();
+            slot.get_or_insert_with(|| quote.clone());
+            is_first
+        };
+        match event {
+            Event::Loaded(path) if driver.is_at(path) => {
+                if first(&mut seen.loaded) {
+                    signs.push(Sign::DriverLoaded { path: path.to_owned() });
+                    self.reach(Stage::Driver, signs);
+                }
+            }
+            Event::Loaded(path) if driver.is_namesake(path) => drop(first(&mut seen.superseded)),
+            Event::Loaded(path) if driver.paths.iter().any(|own| directory(own, path)) => {
+                first(&mut seen.opened);
+            }
+            Event::Published { module, .. } if driver.has_module(module) => {
+                if first(&mut seen.loaded) {
+                    signs.push(Sign::DriverLoaded { path: module.to_owned() });
+                    self.reach(Stage::Driver, signs);
+                }
+            }
+            Event::Unresolved { path, .. } if driver.is_at(path) => {
+                if first(&mut seen.unresolved) {
+                    signs.push(Sign::DriverRejected { line: quote.text.clone() });
+                }
+            }
+            Event::Rejected { path, .. } | Event::OddSegment(path) if driver.is_at(path) => {
+                if first(&mut seen.rejected) {
+                    signs.push(Sign::DriverRejected { line: quote.text.clone() });
+                }
+            }
+            Event::Duplicate(module) if driver.has_module(module) => {
+                first(&mut seen.superseded);
+            }
+            _ => {}
+        }
+    }
+
+    fn reach(&mut self, stage: Stage, signs: &mut Vec<Sign>) {
+        if self.boot.stage < Some(stage) {
+            self.boot.stage = Some(stage);
+            signs.push(Sign::Reached { stage: stage.name() });
+        }
+    }
+
+    /// Looks at a line that has not ended. The debugger waits for a command at the end of one.
+    pub(super) fn rest(&mut self, rest: &[u8], signs: &mut Vec<Sign>) -> bool {
+        let is_prompt = rest.starts_with(PROMPT.as_bytes());
+        if is_prompt {
+            self.enter_debugger(signs);
+        }
+        is_prompt
+    }
+
+    fn enter_debugger(&mut self, signs: &mut Vec<Sign>) {
+        if !std::mem::replace(&mut self.boot.in_debugger, true) {
+            signs.push(Sign::Debugger);
+        }
+    }
+}
+
+/// Whether a line names a function, by its place or by the address of a region.
+fn names(line: &str, function: &Found) -> bool {
+    names_place(line, function.place)
+        || function.regions.iter().any(|region| names_address(line, *region))
+}
+
+/// Whether two files are of one directory of `/dev`, one packaged and the other not.
+fn directory(own: &str, other: &str) -> bool {
+    let below = |path: &str| {
+        let (_, rest) = path.split_once("/drivers/dev/")?;
+        rest.rsplit_once('/').map(|(directory, _)| directory.to_owned())
+    };
+    below(own).is_some_and(|own| below(other) == Some(own))
+}
+
+/// The beginning of a line, for a quotation.
+fn quoted(line: &str) -> String {
+    line.trim_end().chars().take(QUOTED).collect()
+}
+
+/// A line without control sequences (ECMA-48 5.4) and the prefix that syslogd gives it.
+fn plain(line: &str) -> std::borrow::Cow<'_, str> {
+    let line = line.strip_prefix("KERN: ").unwrap_or(line);
+    if !line.contains('\x1b') {
+        return line.into();
+    }
+    let mut text = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some((before, sequence)) = rest.split_once('\x1b') {
+        text.push_str(before);
+        let Some(parameters) = sequence.strip_prefix('[') else {
+            rest = sequence;
+            continue;
+        };
+        let end = parameters.find(|c: char| ('@'..='~').contains(&c));
+        rest = end.and_then(|end| parameters.get(end + 1..)).unwrap_or_default();
+    }
+    text.push_str(rest);
+    text.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn styles_and_prefixes_are_no_part_of_a_line() {
+        for (line, expected) in [
+            ("\x1b[33medu:\x1b[0m hello", "edu: hello"),
+            ("KERN: edu: hello", "edu: hello"),
+            ("\x1b[2J\x1b[01;01Hx", "x"),
+            ("cut \x1b[33", "cut "),
+            ("\x1bcx", "cx"),
+        ] {
+            assert_eq!(plain(line), expected);
+        }
+    }
+
+    #[test]
+    fn directories_are_compared_below_dev() {
+        let own = "/boot/home/config/non-packaged/add-ons/kernel/drivers/dev/misc/x";
+        let packaged = "/boot/system/add-ons/kernel/drivers/dev/";
+        assert!(directory(own, &format!("{packaged}misc/mem")));
+        assert!(!directory(own, &format!("{packaged}null")));
+        assert!(!directory(own, "/boot/system/add-ons/kernel/drivers/bin/mem"));
+    }
+}

@@ -1,0 +1,263 @@
+//! A guest that is not there: a program in QEMU's place that speaks like Haiku's serial line.
+//!
+//! It answers on QEMU's control channel what kireji asks, and plays a [`Script`] on the serial
+//! line: recorded logs, a kernel debugger with recorded answers, and every way in which a guest can
+//! come to its end. A run of it takes milliseconds.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::Command;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+/// The variable that names the file of the script.
+const SCRIPT: &str = "FAKE_GUEST";
+/// How long it waits for what does not come, so that none is left behind.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// What the debugger asks for a command with.
+const PROMPT: &str = "kdebug> ";
+
+/// What a fake guest does, step by step.
+#[derive(Clone, Debug, Default)]
+pub struct Script(Vec<Value>);
+
+impl Script {
+    /// Sends text over the serial line.
+    #[must_use]
+    pub fn say(self, text: &str) -> Self {
+        self.step(json!({"say": text}))
+    }
+
+    /// Waits for a non-maskable interrupt.
+    #[must_use]
+    pub fn await_interrupt(self) -> Self {
+        self.step(json!({"await": "inject-nmi"}))
+    }
+
+    /// Lets time pass.
+    #[must_use]
+    pub fn wait(self, time: Duration) -> Self {
+        self.step(json!({"wait": u64::try_from(time.as_millis()).unwrap_or(u64::MAX)}))
+    }
+
+    /// Prompts, and answers commands as in this recorded session.
+    #[must_use]
+    pub fn debugger(self, session: &str) -> Self {
+        self.step(json!({"debugger": session}))
+    }
+
+    /// Shuts the machine down.
+    #[must_use]
+    pub fn shut_down(self) -> Self {
+        self.step(json!({"shutdown": "guest-shutdown"}))
+    }
+
+    /// Resets a machine that may not reboot.
+    #[must_use]
+    pub fn reset(self) -> Self {
+        self.step(json!({"shutdown": "guest-reset"}))
+    }
+
+    /// Resets a machine that goes on.
+    #[must_use]
+    pub fn reboot(self) -> Self {
+        self.step(json!({"reboot": true}))
+    }
+
+    /// QEMU ends with this exit code, and these words on standard error.
+    #[must_use]
+    pub fn crash(self, code: i32, words: &str) -> Self {
+        self.step(json!({"crash": code, "words": words}))
+    }
+
+    fn step(mut self, step: Value) -> Self {
+        self.0.push(step);
+        self
+    }
+
+    /// Writes it to a file, with what kireji is to know of the fake QEMU `program` beside it, and
+    /// returns the command that runs `kireji` with it; arguments of `run` are still to be added.
+    ///
+    /// # Panics
+    /// A file cannot be written.
+    pub fn command(&self, kireji: &Path, program: &Path, directory: &Path) -> Command {
+        let script = directory.join("script.json");
+        std::fs::write(&script, Value::from(self.0.clone()).to_string()).expect("the script");
+        let known = include_str!("../../crates/guest/tests/it/data/debian-12-qemu-7.2.json");
+        let mut known: Value = serde_json::from_str(known).expect("capabilities");
+        known["executable"] = json!(program);
+        let capabilities = directory.join("capabilities.json");
+        std::fs::write(&capabilities, known.to_string()).expect("the capabilities");
+        let mut command = Command::new(kireji);
+        command
+            .env(SCRIPT, &script)
+            .env("XDG_STATE_HOME", directory.join("state"))
+            .env("XDG_CACHE_HOME", directory.join("cache"))
+            .arg("run")
+            .arg("--qemu-caps")
+            .arg(capabilities);
+        command
+    }
+}
+
+/// Plays the script, in QEMU's place: standard input is the control channel, and standard output
+/// the serial line.
+///
+/// # Panics
+/// There is no script, or a channel is gone.
+pub fn run() -> i32 {
+    let path = std::env::var_os(SCRIPT).expect("a script");
+    let script: Value =
+        serde_json::from_slice(&std::fs::read(path).expect("the script")).expect("JSON");
+    let file = |fd: std::os::fd::BorrowedFd<'_>| {
+        File::from(fd.try_clone_to_owned().expect("a channel of QEMU"))
+    };
+    let control = file(std::io::stdin().as_fd());
+    let line = file(std::io::stdout().as_fd());
+    let (sender, commands) = mpsc::channel();
+    let mut guest = Guest { control: control.try_clone().expect("a channel"), line, commands };
+    std::thread::spawn(move || answer(control, &sender));
+    guest.expect("cont");
+    for step in script.as_array().expect("steps") {
+        if let Some(code) = guest.step(step) {
+            return code;
+        }
+    }
+    // It goes on until it is told to end.
+    guest.expect("nothing that is ever said");
+    0
+}
+
+/// Answers what kireji asks of QEMU, and passes each command on.
+fn answer(mut control: File, commands: &Sender<String>) {
+    let places = json!([{"bus": 0, "devices": [
+        {"bus": 0, "slot": 2, "function": 0, "qdev_id": "dev1.0"}]}]);
+    writeln!(control, "{}", json!({"QMP": {"version": {}, "capabilities": []}})).ok();
+    let mut lines = BufReader::new(control.try_clone().expect("the control channel"));
+    let mut line = String::new();
+    while matches!(lines.read_line(&mut line), Ok(count) if count > 0) {
+        let command: Value = serde_json::from_str(&line).expect("a command");
+        line.clear();
+        let name = command["execute"].as_str().unwrap_or_default().to_owned();
+        let result = match &*name {
+            "query-pci" => places.clone(),
+            "human-monitor-command" => json!(""),
+            _ => json!({}),
+        };
+        writeln!(control, "{}", json!({"return": result, "id": command["id"]})).ok();
+        let reason = match &*name {
+            "quit" => Some("host-qmp-quit"),
+            "system_powerdown" => Some("guest-shutdown"),
+            _ => None,
+        };
+        if let Some(reason) = reason {
+            shut_down(&mut control, reason);
+            std::process::exit(0);
+        }
+        if commands.send(name).is_err() {
+            return;
+        }
+    }
+}
+
+fn shut_down(control: &mut File, reason: &str) {
+    let is_guests = reason.starts_with("guest");
+    let data = json!({"guest": is_guests, "reason": reason});
+    writeln!(control, "{}", json!({"event": "SHUTDOWN", "data": data})).ok();
+}
+
+struct Guest {
+    control: File,
+    line: File,
+    commands: Receiver<String>,
+}
+
+impl Guest {
+    /// Waits for a command.
+    fn expect(&self, wanted: &str) {
+        while let Ok(command) = self.commands.recv_timeout(PATIENCE) {
+            if command == wanted {
+                return;
+            }
+        }
+    }
+
+    fn say(&mut self, text: &str) {
+        self.line.write_all(text.as_bytes()).expect("the serial line");
+    }
+
+    /// Takes a step; a number is the exit code.
+    fn step(&mut self, step: &Value) -> Option<i32> {
+        if let Some(text) = step["say"].as_str() {
+            self.say(text);
+        } else if let Some(command) = step["await"].as_str() {
+            self.expect(command);
+        } else if let Some(time) = step["wait"].as_u64() {
+            std::thread::sleep(Duration::from_millis(time));
+        } else if let Some(session) = step["debugger"].as_str() {
+            self.debugger(session);
+        } else if let Some(reason) = step["shutdown"].as_str() {
+            shut_down(&mut self.control, reason);
+            return Some(0);
+        } else if step["reboot"] == true {
+            let event = json!({"event": "RESET", "data": {"guest": true}});
+            writeln!(self.control, "{event}").expect("the control channel");
+        } else if let Some(code) = step["crash"].as_i64() {
+            eprintln!("{}", step["words"].as_str().unwrap_or_default());
+            return i32::try_from(code).ok();
+        }
+        None
+    }
+
+    /// Is a debugger until nobody speaks to it any more.
+    fn debugger(&mut self, session: &str) {
+        let answers = answers(session);
+        self.say(PROMPT);
+        let mut command = Vec::new();
+        loop {
+            let mut byte = [0];
+            match self.line.read(&mut byte) {
+                Ok(count) if count > 0 => {}
+                _ => return,
+            }
+            if !matches!(byte[0], b'\r' | b'\n') {
+                command.push(byte[0]);
+                continue;
+            }
+            let text = String::from_utf8_lossy(&command).into_owned();
+            command.clear();
+            let unknown = format!("Unknown command \"{text}\".\r\n");
+            let answer = answers.get(text.trim()).cloned().unwrap_or(unknown);
+            self.say(&format!("{text}\r\n{answer}{PROMPT}"));
+        }
+    }
+}
+
+/// The answers of a recorded session, by their commands.
+fn answers(session: &str) -> BTreeMap<String, String> {
+    let pieces = session.split(PROMPT).skip(1);
+    let answer = |piece: &str| {
+        let (command, answer) = piece.split_once('\n')?;
+        Some((command.trim().to_owned(), answer.to_owned()))
+    };
+    pieces.filter_map(answer).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_cut_into_commands_and_answers() {
+        let found = answers("boot\r\nkdebug> bt\r\na\r\nb\r\nkdebug> image\r\nc\r\nkdebug> ");
+        let expected = [("bt", "a\r\nb\r\n"), ("image", "c\r\n")];
+        let expected: BTreeMap<_, _> =
+            expected.map(|(command, answer)| (command.to_owned(), answer.to_owned())).into();
+        assert_eq!(found, expected);
+    }
+}
