@@ -2,11 +2,13 @@
 //! packages, whether its kernel would load a driver, and what its serial line says.
 //!
 //! Everything here reads bytes of files that a person was given by somebody else. The crate knows
-//! nothing of VFIO and of QEMU's command line; it must never depend on a crate above `host` and
-//! `pci`, and never write to an image.
+//! nothing of VFIO and of QEMU's command line; it must never depend on a crate above `host`, `pci`
+//! and `bfs`. Only [`install`] writes, to a volume that it is given.
 
 pub mod driver;
 pub mod hpkg;
 pub mod image;
+pub mod install;
 pub mod loading;
+pub mod packages;
 pub mod serial;

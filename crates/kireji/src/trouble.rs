@@ -139,6 +139,17 @@ const TROUBLES: &[(&str, Explanation)] = &[
         },
     ),
     (
+        "E-X86-GCC2",
+        Explanation {
+            title: "32-bit drivers are not checked or made yet",
+            meaning: "The file or the image is for 32 bits (x86 or x86_gcc2). Such images are read, \
+                      changed and run, and their panics are explained, but `driver check`, `install` \
+                      and `new` know the loader and the compiler options of x86_64 only.",
+            remedy: "Use an x86_64 image and compile for x86_64. `kireji image put` puts any file \
+                     where you say.",
+        },
+    ),
+    (
         "E-ROM",
         Explanation {
             title: "The option ROM is not what the card's flash holds",

@@ -77,14 +77,14 @@ fn a_driver_goes_in_and_comes_out_without_a_trace() {
     }
     assert_eq!(
         done(path, &["image", "cat", "disk", settings]),
-        "load_symbols true\nbluescreen false\t# kireji\n"
+        "load_symbols true\n# kireji: begin\nbluescreen false\n# kireji: end\n"
     );
     let output = kireji(path, &["driver", "install", "default.so", "--image", "disk"]);
     assert_eq!(output.status.code(), Some(i32::from(Exit::DriverNotLoaded as u8)));
     done(path, &["driver", "remove", "sample", "--image", "disk"]);
     let listed = done(path, &["image", "ls", "-R", "disk"]);
     assert!(!listed.contains("sample\n") && !listed.contains("kireji"), "{listed}");
-    assert_eq!(done(path, &["image", "cat", "disk", settings]), "load_symbols true\n");
+    assert_eq!(done(path, &["image", "cat", "disk", settings]), "load_symbols true");
     let output = kireji(path, &["driver", "remove", "sample", "--image", "disk"]);
     assert_eq!(output.status.code(), Some(1));
     done(path, &["image", "check", "disk"]);

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 pub use elf::ElfError;
 pub use kind::Kind;
-pub use place::{PlaceError, Step, place};
+pub use place::{PlaceError, Step, Wanted, place};
 pub use rules::Rule;
 
 /// What is known of a driver.

@@ -120,7 +120,8 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, CommandError> {
 }
 
 pub(super) fn failed(path: &Path, error: ElfError) -> CommandError {
+    let narrow = error == ElfError::Bits32;
     let text = format!("{}: {error}", path.display());
-    let error = CommandError::from_source(Exit::DriverNotLoaded, error);
-    error.reason(text)
+    let error = CommandError::new(Exit::DriverNotLoaded, text);
+    if narrow { error.code("E-X86-GCC2") } else { error }
 }

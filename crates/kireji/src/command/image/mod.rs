@@ -16,9 +16,8 @@ use std::path::PathBuf;
 
 use crate::{CommandError, Context, Exit};
 
-pub(crate) use change::directory;
-pub(crate) use kernel::kernel;
-pub(crate) use open::{ImageArg, ImageVolume, write};
+pub(crate) use kernel::{kernel, packages_failed};
+pub(crate) use open::{ImageArg, write};
 
 /// Arguments of `image`.
 #[derive(Debug, clap::Args)]
@@ -175,6 +174,11 @@ fn human(bytes: u64) -> String {
 pub(crate) fn shown(name: &[u8]) -> String {
     let text = String::from_utf8_lossy(name);
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+/// Lines for the terminal, each as [`shown`].
+pub(crate) fn shown_lines(text: &str) -> String {
+    text.lines().map(|line| shown(line.as_bytes())).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

@@ -1,0 +1,217 @@
+//! The packages in a Haiku volume: its kernel, and the add-ons that it has already.
+//!
+//! Packages are not unpacked: Haiku mounts those in `system/packages` and `home/config/packages`
+//! (src/add-ons/kernel/file_systems/packagefs).
+
+use std::io;
+
+use bfs::{NodeId, Reader, Storage, Volume};
+
+use crate::hpkg::{EntryKind, HpkgError, Package, PackageSource};
+
+/// Where the boot loader looks for the kernel (src/system/boot/loader/loader.cpp of Haiku).
+const KERNEL: &[u8] = b"kernel_x86_64";
+/// The kernel of an image for 32 bits.
+const KERNEL_32: &[u8] = b"kernel_x86";
+/// Bytes of a kernel; those of Haiku have about 2 MiB.
+const LARGEST_KERNEL: u64 = 64 << 20;
+/// Packages of a volume that are looked into; a full installation has a few hundred.
+const MOST_PACKAGES: usize = 4096;
+
+/// The packages of a volume cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum PackagesError {
+    /// The volume cannot be read.
+    #[error(transparent)]
+    Volume(#[from] bfs::Error),
+    /// A package cannot be read.
+    #[error("the package `{name}` cannot be read")]
+    Package {
+        /// Its file.
+        name: String,
+        /// Why.
+        #[source]
+        source: HpkgError,
+    },
+    /// There is no package `haiku`.
+    #[error("there is no package `haiku` in the volume")]
+    NoHaiku,
+    /// The package `haiku` is for 32 bits.
+    #[error("the kernel of `{0}` is for 32 bits (x86 or x86_gcc2)")]
+    Bits32(String),
+    /// The package `haiku` has no kernel for this machine.
+    #[error("the package `{0}` has no kernel for x86_64")]
+    NoKernel(String),
+}
+
+/// A package's file in a volume.
+#[derive(Debug)]
+pub struct InVolume<'a, S> {
+    volume: &'a mut Volume<S>,
+    reader: Reader,
+}
+
+impl<S: Storage> PackageSource for InVolume<'_, S> {
+    fn size(&mut self) -> io::Result<u64> {
+        Ok(self.reader.size())
+    }
+
+    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        match self.volume.read_on(&mut self.reader, offset, buffer) {
+            Ok(length) if length == buffer.len() => Ok(()),
+            Ok(_) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Err(error) => Err(io::Error::other(error)),
+        }
+    }
+}
+
+/// Where a package is installed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hierarchy {
+    /// For everybody: `/boot/system`.
+    System,
+    /// For the user: `/boot/home/config`.
+    Home,
+}
+
+impl Hierarchy {
+    const ALL: [Self; 2] = [Self::System, Self::Home];
+
+    /// The directory of its packages, from the volume's root.
+    pub fn packages(self) -> &'static str {
+        match self {
+            Self::System => "system/packages",
+            Self::Home => "home/config/packages",
+        }
+    }
+}
+
+/// A package that is installed in a volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The name of its file.
+    pub name: String,
+    /// Where it is installed.
+    pub hierarchy: Hierarchy,
+    node: NodeId,
+}
+
+impl Found {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// The volume or the package cannot be read.
+    pub fn open<'a, S: Storage>(
+        &self,
+        volume: &'a mut Volume<S>,
+    ) -> Result<Package<InVolume<'a, S>>, PackagesError> {
+        let reader = volume.reader(self.node)?;
+        Package::open(InVolume { volume, reader }).map_err(|error| self.broken(error))
+    }
+
+    fn broken(&self, source: HpkgError) -> PackagesError {
+        PackagesError::Package { name: self.name.clone(), source }
+    }
+}
+
+/// Lists the packages of a volume, by name.
+///
+/// # Errors
+/// The volume cannot be read.
+pub fn find<S: Storage>(volume: &mut Volume<S>) -> Result<Vec<Found>, PackagesError> {
+    let mut found = Vec::new();
+    for hierarchy in Hierarchy::ALL {
+        let directory = match volume.lookup(hierarchy.packages().as_bytes()) {
+            Err(bfs::Error::NotFound(_) | bfs::Error::NotADirectory(_)) => continue,
+            other => other?,
+        };
+        for entry in volume.entries(directory)? {
+            let entry = entry?;
+            let Ok(name) = String::from_utf8(entry.name) else { continue };
+            if name.ends_with(".hpkg") && found.len() < MOST_PACKAGES {
+                found.push(Found { name, hierarchy, node: entry.node });
+            }
+        }
+    }
+    found.retain(|found| volume.metadata(found.node).is_ok_and(|m| m.kind == bfs::Kind::File));
+    Ok(found)
+}
+
+/// Finds a package of the system by its name: `NAME.hpkg` or `NAME-VERSION.hpkg`, as the boot
+/// loader does (src/system/boot/loader/package_support.cpp).
+pub fn named<'f>(found: &'f [Found], name: &str) -> Option<&'f Found> {
+    let fits = |found: &&Found| {
+        found.hierarchy == Hierarchy::System
+            && found.name.strip_prefix(name).is_some_and(|rest| {
+                rest == ".hpkg" || rest.starts_with('-') && rest.ends_with(".hpkg")
+            })
+    };
+    found.iter().rfind(fits)
+}
+
+/// Reads the kernel of a volume. Returns the name of its package's file too.
+///
+/// # Errors
+/// There is none for x86-64; the volume or the package cannot be read.
+pub fn kernel<S: Storage>(volume: &mut Volume<S>) -> Result<(String, Vec<u8>), PackagesError> {
+    let all = find(volume)?;
+    let found = named(&all, "haiku").ok_or(PackagesError::NoHaiku)?;
+    let mut package = found.open(volume)?;
+    let entries = package.entries().map_err(|error| found.broken(error))?;
+    let kernel = entries.iter().find(|entry| entry.path == KERNEL);
+    let Some(EntryKind::File(data)) = kernel.map(|kernel| &kernel.kind) else {
+        let narrow = entries.iter().any(|entry| entry.path == KERNEL_32);
+        let name = found.name.clone();
+        return Err(if narrow {
+            PackagesError::Bits32(name)
+        } else {
+            PackagesError::NoKernel(name)
+        });
+    };
+    let bytes = package.read_all(data, LARGEST_KERNEL).map_err(|error| found.broken(error))?;
+    Ok((found.name.clone(), bytes))
+}
+
+/// An add-on that a package of the volume has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PackagedAddOn {
+    /// The name of the package, without its version.
+    pub package: String,
+    /// Where the package is installed.
+    pub hierarchy: Hierarchy,
+    /// The path in the package: `add-ons/kernel/…` and the like.
+    pub path: String,
+    /// What it leads to, if it is a link.
+    pub target: Option<String>,
+}
+
+/// Lists what the packages of a volume have below `add-ons`. A package that cannot be read is
+/// left out: Haiku does not mount it either.
+///
+/// # Errors
+/// The volume cannot be read.
+pub fn add_ons<S: Storage>(volume: &mut Volume<S>) -> Result<Vec<PackagedAddOn>, PackagesError> {
+    let mut add_ons = Vec::new();
+    for found in find(volume)? {
+        let entries = match found.open(volume) {
+            Ok(mut package) => package.entries().unwrap_or_default(),
+            Err(PackagesError::Volume(error)) => return Err(error.into()),
+            Err(_) => continue,
+        };
+        // The name of a package has no `-`: what follows one is its version.
+        let package = found.name.split(['-', '.']).next().unwrap_or_default();
+        for entry in entries {
+            let target = match entry.kind {
+                EntryKind::Directory => continue,
+                EntryKind::File(_) => None,
+                EntryKind::Symlink(target) => Some(String::from_utf8_lossy(&target).into_owned()),
+            };
+            let Ok(path) = String::from_utf8(entry.path) else { continue };
+            if path.starts_with("add-ons/") {
+                let (package, hierarchy) = (package.to_owned(), found.hierarchy);
+                add_ons.push(PackagedAddOn { package, hierarchy, path, target });
+            }
+        }
+    }
+    Ok(add_ons)
+}
