@@ -2,8 +2,8 @@
 //! packages, whether its kernel would load a driver, and what its serial line says.
 //!
 //! Everything here reads bytes of files that a person was given by somebody else. The crate knows
-//! nothing of VFIO and of QEMU's command line; it must never depend on a crate above `host` and
-//! `pci`, and never write to an image.
+//! nothing of VFIO and of QEMU's command line; it may depend on `bfs` and `host` alone, and writes
+//! only to a disk that it was told to open for that ([`image::Disk`]).
 
 pub mod driver;
 pub mod hpkg;

@@ -10,7 +10,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
     ("bfs", &[]),
     ("host", &[]),
     ("pci", &["host"]),
-    ("haiku", &["host"]),
+    ("haiku", &["bfs", "host"]),
     ("reserve", &["host", "pci"]),
     ("vfio", &["host", "pci"]),
     ("guest", &["haiku", "host", "pci", "vfio"]),
