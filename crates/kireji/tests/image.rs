@@ -144,3 +144,34 @@ fn what_is_no_volume_is_named() {
     done(path, &["mkfs", "disk", "--force", "--block-size", "1024"]);
     assert!(done(path, &["info", "disk"]).contains("blocks of 1024"));
 }
+
+fn qemu_img(directory: &Path, args: &[&str]) {
+    let status = Command::new("qemu-img").args(args).current_dir(directory).status();
+    assert!(status.expect("tests need qemu-img").success(), "{args:?}");
+}
+
+#[test]
+fn qcow2_images_and_overlays_are_written_and_what_lies_below_is_not() {
+    let directory = made();
+    let path = directory.path();
+    fs::write(path.join("file"), vec![7; 300_000]).unwrap();
+    done(path, &["put", "disk", "file", "/below"]);
+    qemu_img(path, &["convert", "-O", "qcow2", "-c", "disk", "packed"]);
+    qemu_img(path, &["create", "-q", "-f", "qcow2", "-b", "packed", "-F", "qcow2", "overlay"]);
+    let below = fs::read(path.join("packed")).unwrap();
+    let info = done(path, &["info", "overlay"]);
+    assert!(info.contains("container:  qcow2, version 3"), "{info}");
+    done(path, &["put", "overlay", "file", "/above"]);
+    done(path, &["check", "overlay"]);
+    qemu_img(path, &["check", "-q", "overlay"]);
+    assert!(fs::read(path.join("packed")).unwrap() == below);
+    // What QEMU sees of it is the same volume.
+    qemu_img(path, &["convert", "-O", "raw", "overlay", "flat"]);
+    for image in ["overlay", "flat"] {
+        done(path, &["get", image, "above", "back"]);
+        assert_eq!(fs::read(path.join("back")).unwrap(), vec![7; 300_000], "{image}");
+    }
+    assert!(!done(path, &["ls", "packed"]).contains("above"));
+    done(path, &["mkfs", "--force", "packed", "--name", "Anew"]);
+    assert!(done(path, &["info", "packed"]).contains("Anew"));
+}

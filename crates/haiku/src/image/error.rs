@@ -22,6 +22,15 @@ pub enum ImageError {
         #[source]
         source: io::Error,
     },
+    /// The file cannot be opened to be written, or cannot be made.
+    #[error("cannot write the image {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        #[source]
+        source: io::Error,
+    },
     /// It is a directory.
     #[error("{} is a directory, not an image", path.display())]
     Directory {
@@ -110,11 +119,38 @@ pub enum ImageError {
         /// What is wrong.
         what: &'static str,
     },
-    /// It is a qcow2 file, whose volumes are not where they seem to be.
-    #[error("{} is a qcow2 file, whose volume lies in pieces", path.display())]
-    Qcow2 {
+    /// Another process has it open.
+    #[error("{} is in use by another process", path.display())]
+    Busy {
         /// The file.
         path: PathBuf,
+    },
+    /// It is a qcow2 file of a kind that is not read here.
+    #[error("the qcow2 file {} cannot be used: {what}", path.display())]
+    UnsupportedQcow2 {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        what: &'static str,
+    },
+    /// What it names as its backing file is none that can be used.
+    #[error("the backing file of {}, `{name}`, {what}", path.display())]
+    BackingName {
+        /// The image.
+        path: PathBuf,
+        /// What its header names.
+        name: String,
+        /// What is wrong with that.
+        what: &'static str,
+    },
+    /// Its backing file cannot be read.
+    #[error("the backing file of {} cannot be read", path.display())]
+    Backing {
+        /// The image.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: Box<ImageError>,
     },
     /// It has no partition of the number that was asked for.
     #[error("{} has no partition {number}", path.display())]
@@ -153,7 +189,7 @@ impl ImageError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Url { .. } => "download it first, compare its checksum, then give the file",
-            Self::Open { .. } => "check the path and its permissions",
+            Self::Open { .. } | Self::Write { .. } => "check the path and its permissions",
             Self::Directory { .. } => {
                 "give the image inside it, for example the .iso file of an unpacked nightly"
             }
@@ -178,9 +214,14 @@ impl ImageError {
                 "a download page may have been saved in place of the image: fetch it again"
             }
             Self::Damaged { .. } => "fetch it again, or make it again",
-            Self::Qcow2 { .. } => {
-                "convert it: qemu-img convert -O raw IMAGE.qcow2 IMAGE.image; and back afterwards"
+            Self::Busy { .. } => "end the QEMU or the other kireji that has it open",
+            Self::UnsupportedQcow2 { .. } => {
+                "see `qemu-img check IMAGE`, or make a plain one: qemu-img convert -O qcow2 IMAGE NEW"
             }
+            Self::BackingName { .. } => {
+                "make one file of it: qemu-img convert -O qcow2 IMAGE WHOLE.qcow2"
+            }
+            Self::Backing { source, .. } => source.hint(),
             Self::NoSuchPartition { .. } | Self::NotBfs { .. } => {
                 "`kireji image info` lists the partitions"
             }

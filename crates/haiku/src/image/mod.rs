@@ -5,6 +5,7 @@
 //! with partition tables and qcow2 files of them. All are told apart from a few bounded reads.
 
 mod bfs;
+mod disk;
 mod error;
 mod gpt;
 mod iso;
@@ -19,26 +20,30 @@ pub(crate) mod samples;
 #[cfg(test)]
 mod tests;
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use serde::Serialize;
 
+pub use disk::Disk;
 pub use error::{ImageError, Packed};
-pub use partitions::{Partition, PartitionKind, find_volume, partitions};
+pub use partitions::{Partition, PartitionKind};
 use source::{Source, Window};
 
 /// Bytes of a sector, the unit of both partition tables.
 const SECTOR: u64 = 512;
+/// Bytes at the beginning of a file that tell what it is.
+const HEAD: u64 = 1024;
 
 /// A disk image that Haiku may boot from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Image {
     /// How the file holds the disk.
     pub container: Container,
-    /// What is on the disk; `None` where it was not looked into, as in a qcow2 file.
+    /// What is on the disk; `None` where it was not looked into, as [`Image::read`] does not for a
+    /// qcow2 file.
     pub content: Option<Content>,
     /// Size in bytes of the disk that the guest sees.
     pub disk_size: u64,
@@ -115,7 +120,7 @@ impl Image {
     /// It is not an image that Haiku could boot from, or it is damaged; each variant says what was
     /// found and [`ImageError::hint`] what to do.
     pub fn read(path: &Path) -> Result<Self, ImageError> {
-        identify(path, &open(path)?)
+        identify(path, &open(path, File::options().read(true))?)
     }
 
     /// Returns which firmware can start this image, where its content was looked into.
@@ -129,7 +134,7 @@ impl Image {
     }
 }
 
-fn open(path: &Path) -> Result<File, ImageError> {
+fn open(path: &Path, options: &OpenOptions) -> Result<File, ImageError> {
     let failed = |source| ImageError::Open { path: path.to_owned(), source };
     let owned = path.to_owned();
     let metadata = match std::fs::metadata(path) {
@@ -152,7 +157,7 @@ fn open(path: &Path) -> Result<File, ImageError> {
     if metadata.len() == 0 {
         return Err(ImageError::Empty { path: owned });
     }
-    File::open(path).map_err(failed)
+    options.open(path).map_err(failed)
 }
 
 fn is_url(path: &Path) -> bool {
@@ -161,39 +166,60 @@ fn is_url(path: &Path) -> bool {
     })
 }
 
+/// How a file holds a disk, with what is needed to read it.
+enum Format {
+    Raw,
+    Vmdk { header: u64 },
+    Qcow2(qcow2::Header),
+}
+
+impl Format {
+    /// Tells from the first bytes of a file.
+    fn of(path: &Path, head: &[u8]) -> Result<Self, ImageError> {
+        if head.starts_with(qcow2::MAGIC) {
+            return qcow2::Header::parse(head).map(Self::Qcow2).map_err(|what| damaged(path, what));
+        }
+        if head.starts_with(vmdk::MAGIC) || head.starts_with(vmdk::DESCRIPTOR) {
+            let header = vmdk::flat_header(head);
+            let header =
+                header.ok_or_else(|| ImageError::UnsupportedVmdk { path: path.to_owned() })?;
+            return Ok(Self::Vmdk { header });
+        }
+        match Packed::of(head) {
+            Some(packed) => Err(ImageError::Packed { path: path.to_owned(), packed }),
+            None => Ok(Self::Raw),
+        }
+    }
+
+    fn container(&self) -> Container {
+        match self {
+            Self::Raw => Container::Raw,
+            Self::Vmdk { header } => Container::Vmdk { header: *header },
+            Self::Qcow2(header) => Container::Qcow2 { version: header.version },
+        }
+    }
+}
+
 fn identify(path: &Path, file: &dyn Source) -> Result<Image, ImageError> {
     let read = |source| ImageError::Open { path: path.to_owned(), source };
     let size = file.size().map_err(read)?;
-    let head = file.read_up_to(0, 1024).map_err(read)?;
-    let at = |start: usize, magic: &[u8]| head.get(start..start + magic.len()) == Some(magic);
-    if at(0, qcow2::MAGIC) {
-        let header = qcow2::Header::parse(&head).map_err(|what| damaged(path, what))?;
-        if header.has_backing || header.has_external_data {
-            return Err(ImageError::Parted { path: path.to_owned() });
+    let head = file.read_up_to(0, HEAD).map_err(read)?;
+    let format = Format::of(path, &head)?;
+    let (content, disk_size) = match &format {
+        Format::Raw => (Some(content(path, file, size)?), size),
+        Format::Vmdk { header } => {
+            let size = size.saturating_sub(*header);
+            (Some(content(path, &Window::new(file, *header, size), size)?), size)
         }
-        whole(path, "its tables", header.end(file, size).map_err(read)?, size)?;
-        return Ok(Image {
-            container: Container::Qcow2 { version: header.version },
-            content: None,
-            disk_size: header.virtual_size,
-        });
-    }
-    if at(0, vmdk::MAGIC) || at(0, vmdk::DESCRIPTOR) {
-        let header = vmdk::flat_header(&head)
-            .ok_or_else(|| ImageError::UnsupportedVmdk { path: path.to_owned() })?;
-        let disk = Window::new(file, header, size.saturating_sub(header));
-        let content = content(path, &disk, size.saturating_sub(header))?;
-        return Ok(Image {
-            container: Container::Vmdk { header },
-            content: Some(content),
-            disk_size: size.saturating_sub(header),
-        });
-    }
-    if let Some(packed) = Packed::of(&head) {
-        return Err(ImageError::Packed { path: path.to_owned(), packed });
-    }
-    let content = content(path, file, size)?;
-    Ok(Image { container: Container::Raw, content: Some(content), disk_size: size })
+        Format::Qcow2(header) => {
+            if header.has_backing || header.has_external_data {
+                return Err(ImageError::Parted { path: path.to_owned() });
+            }
+            whole(path, "its tables", header.end(file, size).map_err(read)?, size)?;
+            (None, header.virtual_size)
+        }
+    };
+    Ok(Image { container: format.container(), content, disk_size })
 }
 
 fn content(path: &Path, disk: &dyn Source, size: u64) -> Result<Content, ImageError> {

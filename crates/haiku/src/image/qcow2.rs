@@ -3,7 +3,7 @@
 
 use std::io;
 
-use super::source::Source;
+use super::Source;
 
 /// The first four bytes.
 pub(super) const MAGIC: &[u8] = b"QFI\xfb";
@@ -12,12 +12,23 @@ pub(super) const MAGIC: &[u8] = b"QFI\xfb";
 const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
 /// The bit of an entry of an L2 table that marks a compressed cluster, whose offset is another.
 const COMPRESSED: u64 = 1 << 62;
+/// The bit of the incompatible features of a file whose reference counts are not kept right while
+/// it is open: nobody closed it.
+const DIRTY: u64 = 1;
+/// The bit of the incompatible features of a file in which QEMU found contradictions.
+const CORRUPT: u64 = 1 << 1;
 /// The bit of the incompatible features that says that data is in a file of its own.
 const EXTERNAL_DATA: u64 = 1 << 2;
+/// The bit of the incompatible features that says that clusters are compressed by something else
+/// than zlib.
+const COMPRESSION: u64 = 1 << 3;
 /// The bit of the incompatible features that doubles the entries of L2 tables.
 const EXTENDED_L2: u64 = 1 << 4;
 /// The largest L1 table that QEMU itself takes, in bytes (block/qcow2.h, QCOW_MAX_L1_SIZE).
 const L1_LIMIT: u64 = 32 << 20;
+/// The largest table of reference counts that QEMU itself takes, in bytes (block/qcow2.h,
+/// QCOW_MAX_REFTABLE_SIZE).
+const REFCOUNTS_LIMIT: u64 = 8 << 20;
 /// How many bytes of L2 tables are looked at, enough for a disk of 2 TiB with the usual clusters.
 const L2_LIMIT: u64 = 256 << 20;
 /// The bit of an entry of an L2 table, since version 3, of a cluster that reads as zeros.
@@ -37,7 +48,8 @@ pub(super) struct Header {
     l1: u64,
     refcounts: u64,
     refcount_clusters: u64,
-    wide_l2: bool,
+    features: u64,
+    is_encrypted: bool,
 }
 
 impl Header {
@@ -70,7 +82,8 @@ impl Header {
             l1: long(40).ok_or(cut)?,
             refcounts: long(48).ok_or(cut)?,
             refcount_clusters: word(56).ok_or(cut)?.into(),
-            wide_l2: features & EXTENDED_L2 != 0,
+            features,
+            is_encrypted: word(32).ok_or(cut)? != 0,
         };
         if header.virtual_size == 0 {
             return Err("its qcow2 header describes a disk of no size");
@@ -84,6 +97,9 @@ impl Header {
         if covered < header.virtual_size || header.l1_entries * 8 > L1_LIMIT {
             return Err("its qcow2 header gives a table that does not fit the disk");
         }
+        if header.refcount_clusters.saturating_mul(header.cluster()) > REFCOUNTS_LIMIT {
+            return Err("its qcow2 header gives a table of reference counts that is too large");
+        }
         let aligned = |at: u64| at != 0 && at.is_multiple_of(header.cluster());
         if !aligned(header.l1) || !aligned(header.refcounts) || header.refcount_clusters == 0 {
             return Err("its qcow2 header gives tables at places where none can be");
@@ -91,8 +107,23 @@ impl Header {
         Ok(header)
     }
 
-    fn cluster(&self) -> u64 {
+    /// The bytes of a cluster.
+    pub(super) fn cluster(&self) -> u64 {
         1 << self.cluster_bits
+    }
+
+    /// Returns why the disk cannot be read here, if so.
+    pub(super) fn unreadable(&self) -> Option<&'static str> {
+        match self.features {
+            _ if self.is_encrypted => Some("it is encrypted"),
+            bits if bits & EXTERNAL_DATA != 0 => Some("its data is in another file"),
+            bits if bits & EXTENDED_L2 != 0 => Some("it has clusters in parts (extended_l2)"),
+            bits if bits & COMPRESSION != 0 => Some("it is compressed by something else than zlib"),
+            bits if bits & CORRUPT != 0 => Some("QEMU marked it as damaged"),
+            bits if bits & DIRTY != 0 => Some("whoever had it open last did not close it"),
+            0 => None,
+            _ => Some("it has features that are not known here"),
+        }
     }
 
     /// The entries of an L2 table.
@@ -102,7 +133,7 @@ impl Header {
 
     /// The bytes of an entry of an L2 table.
     fn l2_entry(&self) -> u64 {
-        if self.wide_l2 { 16 } else { 8 }
+        if self.features & EXTENDED_L2 != 0 { 16 } else { 8 }
     }
 
     /// Returns where in the file the last thing ends that the tables lead to: each table, and each

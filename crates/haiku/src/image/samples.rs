@@ -129,6 +129,10 @@ pub(crate) fn qcow2(version: u32) -> Vec<u8> {
     word(44, 3 * 512);
     word(52, 512);
     word(56, 1);
+    if version > 2 {
+        word(96, 4);
+        word(100, 104);
+    }
     // The entries, each with the flag that only one refers to it where there is one.
     word(512 + 4, 2 * 512);
     word(3 * 512, 1 << 31);

@@ -1,6 +1,6 @@
 //! `kireji image check`.
 
-use bfs::{Finding, Options, Report, Window, check, repair};
+use bfs::{Finding, Options, Report, check, repair};
 use serde::Serialize;
 
 use super::{ImageArg, failed, open};
@@ -63,13 +63,12 @@ impl From<&Finding> for Row {
 
 pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
     let (report, repaired) = if args.repair {
-        let (file, place) = open::exclusive(&args.image)?;
-        let mut window = open::window(file, place)?;
+        let mut window = open::exclusive(&args.image)?;
         let done = repair(&mut window, &Options::default()).map_err(failed)?;
         let fixed = count(&done.before).saturating_sub(count(&done.after));
         (done.after, Some(fixed))
     } else {
-        let mut window: Window<_> = open::shared(&args.image)?;
+        let mut window = args.image.volume(args.image.disk()?)?;
         (check(&mut window).map_err(failed)?, None)
     };
     let exit = if report.is_clean() { Exit::Done } else { Exit::No };

@@ -1,6 +1,6 @@
 //! `kireji image info`.
 
-use haiku::image::{Image, Partition, partitions};
+use haiku::image::{Container, Image, Partition};
 use serde::Serialize;
 
 use super::open::not_an_image;
@@ -35,10 +35,10 @@ struct VolumeInfo {
 }
 
 pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
-    let path = &args.reading.image.path;
-    let image = Image::read(path).map_err(not_an_image)?;
-    let partitions = partitions(path).map_err(not_an_image)?;
-    let mut volume = open::read(&args.reading, context)?;
+    let disk = args.reading.image.disk()?;
+    let image = disk.image().map_err(not_an_image)?;
+    let partitions = disk.partitions().map_err(not_an_image)?;
+    let mut volume = open::read_on(&args.reading, disk, context)?;
     let info = volume.info();
     let mut packages = Vec::new();
     if let Ok(directory) = volume.lookup(b"system/packages") {
@@ -62,6 +62,12 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, Comman
         return Ok(Exit::Done);
     }
     let out = &mut *context.out;
+    let container = match image.container {
+        Container::Raw => "the disk itself".to_owned(),
+        Container::Vmdk { header } => format!("VMDK, a header of {}", human(header)),
+        Container::Qcow2 { version } => format!("qcow2, version {version}"),
+    };
+    writeln!(out, "container:  {container}, {}", human(image.disk_size))?;
     if let Some(boots) = image.boots() {
         let by = match (boots.bios, boots.uefi) {
             (true, true) => "BIOS and UEFI",

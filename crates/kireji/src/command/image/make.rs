@@ -1,11 +1,10 @@
 //! `kireji image mkfs`.
 
-use std::fs::OpenOptions;
-
 use bfs::{MakeOptions, Volume};
+use haiku::image::{Disk, Extent};
 
 use super::open::{self, ImageArg};
-use super::{failed, host_failed, human};
+use super::{failed, human};
 use crate::{CommandError, Context, Exit};
 
 /// Arguments of `image mkfs`.
@@ -41,16 +40,10 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, Comman
     let path = &args.image.path;
     let options =
         MakeOptions { block_size: args.block_size, ..MakeOptions::new(args.name.as_str()) };
-    let (file, place) = match args.size {
+    let window = match args.size {
         Some(size) => {
-            let file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create_new(true)
-                .open(path)
-                .map_err(|source| host_failed("make", path, source))?;
-            file.set_len(size).map_err(|source| host_failed("make", path, source))?;
-            (file, haiku::image::Extent { start: 0, size })
+            let disk = Disk::create(path, size).map_err(open::not_an_image)?;
+            open::window(disk, Extent { start: 0, size })?
         }
         None if !args.force => {
             return Err(CommandError::new(Exit::Usage, "nothing says what to make")
@@ -58,7 +51,7 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, Comman
         }
         None => open::exclusive(&args.image)?,
     };
-    let made = Volume::make(open::window(file, place)?, &options).and_then(|mut volume| {
+    let made = Volume::make(window, &options).and_then(|mut volume| {
         volume.sync()?;
         Ok(volume.info())
     });

@@ -1,18 +1,17 @@
 //! Opening the volume of an image, so that nobody else writes it.
 
-use std::fs::{File, OpenOptions};
-use std::path::{Path, PathBuf};
+use std::io::ErrorKind;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use bfs::{Access, Options, Volume, Window};
-use haiku::image::{Extent, ImageError, find_volume};
-use rustix::fs::{FlockOperation, fcntl_lock};
+use haiku::image::{Disk, Extent, ImageError};
 
-use super::{Reading, Writing, failed, host_failed};
+use super::{Reading, Writing, failed};
 use crate::{CommandError, Context, Exit};
 
-/// A volume in a file.
-pub(crate) type ImageVolume = Volume<Window<File>>;
+/// A volume in an image.
+pub(crate) type ImageVolume = Volume<Window<Disk>>;
 
 /// An image on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,21 +39,57 @@ impl FromStr for ImageArg {
 }
 
 impl ImageArg {
-    /// Finds the place of the volume.
-    pub(super) fn place(&self) -> Result<Extent, CommandError> {
-        find_volume(&self.path, self.partition).map_err(not_an_image)
+    /// Opens the image for reading, with nobody of ours writing it.
+    pub(super) fn disk(&self) -> Result<Disk, CommandError> {
+        Disk::open(&self.path).map_err(not_an_image)
+    }
+
+    /// Opens the image for writing, with nobody else having it open.
+    fn disk_to_write(&self) -> Result<Disk, CommandError> {
+        Disk::open_to_write(&self.path).map_err(not_an_image)
+    }
+
+    /// The place of the volume on the disk of the image.
+    pub(super) fn volume(&self, disk: Disk) -> Result<Window<Disk>, CommandError> {
+        let place = disk.find_volume(self.partition).map_err(not_an_image)?;
+        window(disk, place)
     }
 }
 
+/// A part of a disk.
+pub(super) fn window(disk: Disk, place: Extent) -> Result<Window<Disk>, CommandError> {
+    Window::new(disk, place.start, place.size)
+        .map_err(|error| CommandError::from_source(Exit::Image, error))
+}
+
 pub(super) fn not_an_image(error: ImageError) -> CommandError {
+    let exit = match &error {
+        ImageError::Busy { .. } => Exit::Refused,
+        ImageError::Open { source, .. } | ImageError::Write { source, .. } => match source.kind() {
+            ErrorKind::PermissionDenied => Exit::Permission,
+            ErrorKind::StorageFull => Exit::NoSpace,
+            ErrorKind::AlreadyExists => Exit::HostCannot,
+            _ => Exit::Image,
+        },
+        _ => Exit::Image,
+    };
     let hint = error.hint();
-    CommandError::from_source(Exit::Image, error).hint(hint)
+    CommandError::from_source(exit, error).hint(hint)
 }
 
 /// Opens a volume for reading.
 pub(super) fn read(args: &Reading, context: &mut Context<'_>) -> Result<ImageVolume, CommandError> {
+    read_on(args, args.image.disk()?, context)
+}
+
+/// Opens the volume of an open image for reading.
+pub(super) fn read_on(
+    args: &Reading,
+    disk: Disk,
+    context: &mut Context<'_>,
+) -> Result<ImageVolume, CommandError> {
     let access = if args.no_replay { Access::ReadAsIs } else { Access::Read };
-    let volume = volume(shared(&args.image)?, access)?;
+    let volume = volume(args.image.volume(disk)?, access)?;
     if !volume.info().clean {
         let how = if args.no_replay { "as it is" } else { "as its log leaves it" };
         writeln!(context.err, "The volume was not unmounted cleanly; it is read {how}.")?;
@@ -67,63 +102,20 @@ pub(crate) fn write(
     args: &Writing,
     context: &mut Context<'_>,
 ) -> Result<ImageVolume, CommandError> {
-    let (file, place) = exclusive(&args.image)?;
-    let volume = volume(window(file, place)?, Access::Write)?;
+    let volume = volume(exclusive(&args.image)?, Access::Write)?;
     if !volume.info().clean {
         writeln!(context.err, "The volume was not unmounted cleanly; its log was carried out.")?;
     }
     Ok(volume)
 }
 
-/// Opens an image for writing, with nobody else writing it.
-pub(super) fn exclusive(image: &ImageArg) -> Result<(File, Extent), CommandError> {
-    let place = image.place()?;
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(&image.path)
-        .map_err(|source| host_failed("write", &image.path, source))?;
-    lock(&file, &image.path, FlockOperation::NonBlockingLockExclusive)?;
-    Ok((file, place))
+/// Opens the place of a volume for writing.
+pub(super) fn exclusive(image: &ImageArg) -> Result<Window<Disk>, CommandError> {
+    image.volume(image.disk_to_write()?)
 }
 
-/// Opens an image for reading, with nobody of ours writing it.
-pub(super) fn shared(image: &ImageArg) -> Result<Window<File>, CommandError> {
-    let place = image.place()?;
-    let file =
-        File::open(&image.path).map_err(|source| host_failed("open", &image.path, source))?;
-    lock(&file, &image.path, FlockOperation::NonBlockingLockShared)?;
-    window(file, place)
-}
-
-/// The place of a volume in an open image.
-pub(super) fn window(file: File, place: Extent) -> Result<Window<File>, CommandError> {
-    Window::new(file, place.start, place.size)
-        .map_err(|error| CommandError::from_source(Exit::Image, error))
-}
-
-fn volume(window: Window<File>, access: Access) -> Result<ImageVolume, CommandError> {
+fn volume(window: Window<Disk>, access: Access) -> Result<ImageVolume, CommandError> {
     Volume::open(window, &Options { access, ..Options::default() }).map_err(failed)
-}
-
-/// Locks all of a file.
-///
-/// QEMU locks bytes from 100 and 200 on of every image that it has open (block/file-posix.c,
-/// RAW_LOCK_PERM_BASE), by locks of the same kind: one of them excludes the other, whoever comes
-/// first. Such a lock is lost when this process closes any descriptor of the file, so that there is
-/// to be only one.
-fn lock(file: &File, path: &Path, operation: FlockOperation) -> Result<(), CommandError> {
-    match fcntl_lock(file, operation) {
-        Ok(()) => Ok(()),
-        Err(rustix::io::Errno::AGAIN | rustix::io::Errno::ACCESS) => {
-            let message = format!("{} is in use by another process", path.display());
-            Err(CommandError::new(Exit::Refused, message)
-                .hint("end the QEMU or the other kireji that has it open"))
-        }
-        // Some network file systems have no locks; there is nobody to be warned of then.
-        Err(rustix::io::Errno::NOLCK | rustix::io::Errno::OPNOTSUPP) => Ok(()),
-        Err(error) => Err(host_failed("lock", path, error.into())),
-    }
 }
 
 #[cfg(test)]
