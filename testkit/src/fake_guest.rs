@@ -39,6 +39,12 @@ impl Script {
         self.step(json!({"await": "inject-nmi"}))
     }
 
+    /// Waits until kireji has asked where the guest sees the card.
+    #[must_use]
+    pub fn await_places(self) -> Self {
+        self.step(json!({"await": "query-pci"}))
+    }
+
     /// Lets time pass.
     #[must_use]
     pub fn wait(self, time: Duration) -> Self {

@@ -57,7 +57,7 @@ pub enum Command {
     Selftest(command::selftest::Args),
     /// Run a guest with the card
     #[command(after_long_help = help::RUN)]
-    Run(command::run::Args),
+    Run(Box<command::run::Args>),
     /// List the runs
     Runs(command::runs::Args),
     /// Show the log of a run

@@ -25,6 +25,9 @@ pub(super) const OVERLAY: &str = "overlay.qcow2";
 /// (src/servers/registrar/ShutdownProcess.cpp of Haiku), and a translated processor is slow.
 const POWER_DOWN: Duration = Duration::from_secs(30);
 
+/// Memory that it gets where nobody says, in mebibytes.
+pub const MEMORY_MIB: u64 = 2048;
+
 /// The port of its sshd.
 const SSH: u16 = 22;
 
@@ -77,7 +80,7 @@ impl Guest for Haiku {
 
     fn wants(&self) -> Wants {
         Wants {
-            memory_mib: 2048,
+            memory_mib: MEMORY_MIB,
             cpus: 2,
             counted_clock: false,
             // A run that is to show something ends with a reset: nothing but a fault asks for one.

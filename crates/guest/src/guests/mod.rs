@@ -15,7 +15,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use self::haiku::{Driver, Goal, Haiku, Pattern, PatternError, Storage};
+pub use self::haiku::{
+    Driver, Goal, Haiku, MEMORY_MIB as HAIKU_MEMORY_MIB, Pattern, PatternError, Storage,
+};
 pub use self::linux::Linux;
 pub use self::observer::{Action, Fact, Observer, Sign, Wish};
 pub use self::verdict::{Finding, Verdict};

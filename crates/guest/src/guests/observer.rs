@@ -103,6 +103,13 @@ pub enum Sign {
         /// The line.
         line: String,
     },
+    /// A command in the guest has ended.
+    Tested {
+        /// Its exit code.
+        code: i32,
+        /// What it wrote.
+        output: String,
+    },
     /// A program in the guest crashed.
     ProgramCrashed {
         /// The line that says so.

@@ -198,6 +198,14 @@ impl Plan {
         Ok(())
     }
 
+    /// The links, each with what it leads to; paths are from the root of the volume.
+    pub fn links(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.items.iter().filter_map(|item| match &item.content {
+            Content::Link(target) => Some((item.path.as_str(), target.as_str())),
+            _ => None,
+        })
+    }
+
     /// The paths of the add-ons in the volume, from its root, each after the file's name on this
     /// machine.
     pub fn add_ons(&self) -> impl Iterator<Item = (&str, &str)> {

@@ -2,6 +2,7 @@
 
 use haiku::loading::{self, Event, Place, names_address, names_place};
 use haiku::serial::{self, PROMPT};
+use haiku::test_run::{Read, Reader, Tested};
 
 use super::goal::{Driver, Found, Goal, Quote};
 use crate::guests::Sign;
@@ -63,6 +64,8 @@ pub(super) struct Boot {
     pub(super) until: Option<Quote>,
     pub(super) failed: Option<Quote>,
     pub(super) crashed: Option<Quote>,
+    /// What became of the command; without it, what came back was damaged.
+    pub(super) tested: Option<Option<Tested>>,
 }
 
 /// What was seen of a run.
@@ -73,6 +76,8 @@ pub(super) struct Evidence {
     pub(super) boot: Boot,
     /// The last line with anything in it.
     pub(super) last: String,
+    /// What puts together what the command says.
+    reader: Reader,
 }
 
 impl Boot {
@@ -95,7 +100,9 @@ impl Boot {
 
 impl Evidence {
     pub(super) fn new(goal: &Goal) -> Self {
-        Self { boot: Boot::new(goal.drivers.len()), ..Self::default() }
+        let marker = goal.test.as_ref().map_or("", |test| &test.marker);
+        let reader = Reader::new(marker);
+        Self { boot: Boot::new(goal.drivers.len()), reader, ..Self::default() }
     }
 
     /// Takes a line.
@@ -111,6 +118,19 @@ impl Evidence {
         // What the debugger prints is not what a driver does.
         if self.boot.in_debugger {
             return;
+        }
+        if goal.test.is_some() && self.boot.tested.is_none() {
+            let (tested, sign) = match self.reader.line(line) {
+                Read::More => (None, None),
+                Read::Damaged => (Some(None), Some(Sign::Damaged)),
+                Read::Ended(tested) => {
+                    let output = String::from_utf8_lossy(&tested.output).into_owned();
+                    let sign = Sign::Tested { code: tested.code, output };
+                    (Some(Some(tested)), Some(sign))
+                }
+            };
+            self.boot.tested = tested;
+            signs.extend(sign);
         }
         if let Some(event) = loading::event(line) {
             self.event(event, goal, &quote(), signs);
@@ -198,42 +218,35 @@ impl Evidence {
         signs: &mut Vec<Sign>,
     ) {
         let Some(seen) = self.boot.drivers.get_mut(number) else { return };
-        let first = |slot: &mut Option<Quote>| {
-            let is_first = slot.is_none();
-            slot.get_or_insert_with(|| quote.clone());
-            is_first
-        };
-        match event {
-            Event::Loaded(path) if driver.is_at(path) => {
-                if first(&mut seen.loaded) {
-                    signs.push(Sign::DriverLoaded { path: path.to_owned() });
-                    self.reach(Stage::Driver, signs);
-                }
-            }
-            Event::Loaded(path) if driver.is_namesake(path) => drop(first(&mut seen.superseded)),
+        let rejected = || Sign::DriverRejected { line: quote.text.clone() };
+        let loaded = |path: &str| Sign::DriverLoaded { path: path.to_owned() };
+        let (slot, sign) = match event {
+            Event::Loaded(path) if driver.is_at(path) => (&mut seen.loaded, Some(loaded(path))),
+            Event::Loaded(path) if driver.is_namesake(path) => (&mut seen.superseded, None),
             Event::Loaded(path) if driver.paths.iter().any(|own| directory(own, path)) => {
-                first(&mut seen.opened);
+                (&mut seen.opened, None)
             }
             Event::Published { module, .. } if driver.has_module(module) => {
-                if first(&mut seen.loaded) {
-                    signs.push(Sign::DriverLoaded { path: module.to_owned() });
-                    self.reach(Stage::Driver, signs);
-                }
+                (&mut seen.loaded, Some(loaded(module)))
             }
             Event::Unresolved { path, .. } if driver.is_at(path) => {
-                if first(&mut seen.unresolved) {
-                    signs.push(Sign::DriverRejected { line: quote.text.clone() });
-                }
+                (&mut seen.unresolved, Some(rejected()))
             }
             Event::Rejected { path, .. } | Event::OddSegment(path) if driver.is_at(path) => {
-                if first(&mut seen.rejected) {
-                    signs.push(Sign::DriverRejected { line: quote.text.clone() });
-                }
+                (&mut seen.rejected, Some(rejected()))
             }
-            Event::Duplicate(module) if driver.has_module(module) => {
-                first(&mut seen.superseded);
-            }
-            _ => {}
+            Event::Duplicate(module) if driver.has_module(module) => (&mut seen.superseded, None),
+            _ => return,
+        };
+        // The first line of a kind counts.
+        if slot.is_some() {
+            return;
+        }
+        *slot = Some(quote.clone());
+        let is_loaded = matches!(sign, Some(Sign::DriverLoaded { .. }));
+        signs.extend(sign);
+        if is_loaded {
+            self.reach(Stage::Driver, signs);
         }
     }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use haiku::loading::Place;
+use haiku::test_run::Test;
 
 /// The largest pattern, compiled, in bytes.
 const PATTERN_LIMIT: usize = 1 << 20;
@@ -17,6 +18,8 @@ pub struct Goal {
     pub until: Option<Pattern>,
     /// Lines that mean failure.
     pub fail: Vec<Pattern>,
+    /// A command that runs in the guest, and is to succeed.
+    pub test: Option<Test>,
     /// How long the guest may say nothing before it counts as hung; `None` lets it be silent.
     pub idle: Option<Duration>,
     /// Whether the guest goes on once all was shown.
@@ -28,7 +31,10 @@ pub struct Goal {
 impl Goal {
     /// Whether there is anything to be shown; otherwise somebody just uses the guest.
     pub fn is_any(&self) -> bool {
-        !self.drivers.is_empty() || self.until.is_some() || !self.fail.is_empty()
+        !self.drivers.is_empty()
+            || self.until.is_some()
+            || !self.fail.is_empty()
+            || self.test.is_some()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use haiku::loading::Place;
 use haiku::serial::is_no_boot_volume;
+use haiku::test_run::Tested;
 
 use super::evidence::{Boot, Evidence, Stage};
 use super::goal::Goal;
@@ -14,6 +15,8 @@ pub(super) const LOOP: u32 = 3;
 /// Words of the kernel when a processor got a non-maskable interrupt
 /// (src/system/kernel/arch/x86/64/descriptors.cpp).
 const INTERRUPT: &str = "NMI Interrupt";
+/// Lines of a test's output that a verdict quotes.
+const QUOTED_LINES: usize = 20;
 /// Name of the threads that run where nothing else does (src/system/kernel/scheduler/scheduler.cpp).
 const IDLE_THREAD: &str = "\"idle thread";
 
@@ -39,6 +42,8 @@ pub(super) enum Missing {
     Claim(usize),
     /// The line that means success did not come.
     Mark,
+    /// The command's end did not come, or damaged.
+    Test,
 }
 
 /// Returns what is missing of the goal, the most important first.
@@ -53,6 +58,9 @@ pub(super) fn missing(goal: &Goal, boot: &Boot, places: &[Place]) -> Vec<Missing
     }
     if goal.until.is_some() && boot.until.is_none() {
         missing.push(Missing::Mark);
+    }
+    if goal.test.is_some() && !matches!(boot.tested, Some(Some(_))) {
+        missing.push(Missing::Test);
     }
     missing
 }
@@ -90,6 +98,11 @@ pub(super) fn judge(
     if let Some(line) = &boot.failed {
         let words = "the guest said what means failure";
         return Verdict::new(Finding::Failed, words).because(line.to_string());
+    }
+    if let Some(Some(tested)) = boot.tested.as_ref().filter(|tested| {
+        tested.as_ref().is_some_and(|tested| tested.code != 0)
+    }) {
+        return test_failed(tested);
     }
     let missing = missing(goal, boot, &about.places);
     if missing.is_empty() {
@@ -206,8 +219,18 @@ fn passed(goal: &Goal, boot: &Boot, places: &[Place]) -> Verdict {
     boot.until.iter().fold(verdict, |verdict, quote| verdict.because(quote.to_string()))
 }
 
+fn test_failed(tested: &Tested) -> Verdict {
+    let words = format!("the test in the guest failed with exit code {}", tested.code);
+    let output = String::from_utf8_lossy(&tested.output);
+    let lines: Vec<_> = output.lines().collect();
+    let first = lines.len().saturating_sub(QUOTED_LINES);
+    let verdict = Verdict::new(Finding::Failed, words);
+    lines.into_iter().skip(first).fold(verdict, Verdict::because)
+}
+
 fn words_of_success(goal: &Goal, boot: &Boot, places: &[Place]) -> String {
     match &*goal.drivers {
+        [] if goal.test.is_some() => "passed: the test in the guest succeeded".to_owned(),
         [] => "passed: the line that was waited for came".to_owned(),
         [driver] => match boot.claim(0, places) {
             Some((place, _)) => format!("passed: {} was loaded and has {place}", driver.name),
@@ -278,6 +301,7 @@ fn words(goal: &Goal, missing: &Missing) -> String {
              registers",
             name(number)
         ),
+        Missing::Test => "the end of the command did not come, or came damaged".to_owned(),
         Missing::Mark => match &goal.until {
             Some(pattern) => format!("no line matches `{pattern}`"),
             None => String::new(),

@@ -86,7 +86,8 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, Comman
                 image.path.display()
             )?;
         }
-        let plan = Plan::new(&files, how, &target).map_err(|error| not_planned(error, args))?;
+        let plan =
+            Plan::new(&files, how, &target).map_err(|error| not_planned(error, &args.files))?;
         for note in &plan.notes {
             writeln!(context.err, "note: {note}")?;
         }
@@ -124,9 +125,9 @@ fn tell(images: Vec<Changed>, json: bool, context: &mut Context<'_>) -> Result<E
 }
 
 /// An error of a plan, as the user sees it.
-fn not_planned(error: PlanError, args: &Args) -> CommandError {
+pub(crate) fn not_planned(error: PlanError, files: &[PathBuf]) -> CommandError {
     let path = |name: &str| {
-        let found = args.files.iter().find(|path| path.file_name().is_some_and(|n| n == name));
+        let found = files.iter().find(|path| path.file_name().is_some_and(|n| n == name));
         found.cloned().unwrap_or_else(|| name.into())
     };
     match error {
@@ -142,7 +143,7 @@ fn not_planned(error: PlanError, args: &Args) -> CommandError {
 }
 
 /// An error of an install or removal, as the user sees it.
-fn not_installed(error: InstallError) -> CommandError {
+pub(crate) fn not_installed(error: InstallError) -> CommandError {
     match error {
         InstallError::Volume(error) => image::failed(error),
         InstallError::NotInstalled(_) => CommandError::new(Exit::No, error.to_string())

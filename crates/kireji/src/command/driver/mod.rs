@@ -5,6 +5,9 @@ mod install;
 
 use crate::{CommandError, Context, Exit};
 
+pub(crate) use check::read;
+pub(crate) use install::{not_installed, not_planned};
+
 /// Arguments of `driver`.
 #[derive(Debug, clap::Args)]
 pub struct Args {

@@ -97,7 +97,11 @@ pub(super) fn mkdir(args: &MkdirArgs, context: &mut Context<'_>) -> Result<Exit,
 }
 
 /// Makes a directory, with those above where `parents` says so. Returns it.
-fn directory(volume: &mut ImageVolume, path: &str, parents: bool) -> Result<NodeId, CommandError> {
+pub(crate) fn directory(
+    volume: &mut ImageVolume,
+    path: &str,
+    parents: bool,
+) -> Result<NodeId, CommandError> {
     let mut at = volume.root();
     let mut parts = paths::parts(path).peekable();
     while let Some(part) = parts.next() {

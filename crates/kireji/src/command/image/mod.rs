@@ -16,8 +16,9 @@ use std::path::PathBuf;
 
 use crate::{CommandError, Context, Exit};
 
+pub(crate) use change::directory;
 pub(crate) use kernel::{kernel, packages_failed};
-pub(crate) use open::{ImageArg, write};
+pub(crate) use open::{ImageArg, not_an_image, write};
 
 /// Arguments of `image`.
 #[derive(Debug, clap::Args)]

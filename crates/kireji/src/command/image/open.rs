@@ -62,7 +62,7 @@ pub(super) fn window(disk: Disk, place: Extent) -> Result<Window<Disk>, CommandE
         .map_err(|error| CommandError::from_source(Exit::Image, error))
 }
 
-pub(super) fn not_an_image(error: ImageError) -> CommandError {
+pub(crate) fn not_an_image(error: ImageError) -> CommandError {
     let exit = match &error {
         ImageError::Busy { .. } => Exit::Refused,
         ImageError::Open { source, .. } | ImageError::Write { source, .. } => match source.kind() {

@@ -12,7 +12,7 @@ use crate::{CommandError, Context, Exit};
 
 use super::checks::{self, denied};
 use super::inhibit::Inhibitor;
-use super::record::{Ended, Record, Told};
+use super::record::{Ended, Record, Said, Told};
 use super::{Args, guarded, leased, rom};
 
 /// The cards that a guest gets.
@@ -195,6 +195,14 @@ impl Cards {
     }
 }
 
+impl Cards {
+    /// The functions of the host that the guest gets.
+    pub(super) fn functions(&self) -> Vec<Address> {
+        let functions = self.cards.iter().flat_map(|card| &card.functions);
+        functions.map(|function| function.address).collect()
+    }
+}
+
 impl Taken {
     /// Gives the cards back, whatever became of the run.
     pub(super) fn give_back(
@@ -222,7 +230,10 @@ impl Taken {
         }
         match outcome::restored_exit(&restored) {
             Exit::Done => ended,
-            fault => ended.map(|(_, words)| (fault, format!("{words} The card is unwell."))),
+            fault => ended.map(|said| {
+                let words = format!("{} The card is unwell.", said.words);
+                Said { exit: fault, words, ..said }
+            }),
         }
     }
 }

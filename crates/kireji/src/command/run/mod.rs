@@ -1,7 +1,11 @@
 //! `kireji run`: a guest with the real card, from the plan to the card's return.
 
+mod build;
 mod cards;
 mod checks;
+mod ci;
+mod files;
+mod goal;
 mod inhibit;
 mod leased;
 mod prepare;
@@ -11,6 +15,7 @@ mod report;
 mod request;
 mod rom;
 mod session;
+mod stages;
 mod verdict;
 mod window;
 
@@ -19,6 +24,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use guest::launch::as_user;
 use guest::machine::{self, Forward, Machine, UsbDevice};
 use guest::qemu::Firmware;
 use pci::Named;
@@ -28,6 +34,9 @@ use crate::{CommandError, Context, Exit};
 
 use super::YEAR;
 use super::refuse::Allowed;
+
+use record::{Ended, Record, Told};
+use stages::{History, Timeline};
 
 pub(crate) use session::launcher;
 pub(super) use session::run_error;
@@ -107,6 +116,8 @@ pub struct Args {
     /// Pass a USB device of this host (can be repeated)
     #[arg(long, value_name = "VENDOR:PRODUCT", value_parser = usb, help_heading = "Screen and input")]
     usb: Vec<UsbDevice>,
+    #[command(flatten)]
+    goal: goal::GoalArgs,
     /// End the run after this time
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=YEAR), help_heading = "Run")]
     timeout: Option<u64>,
@@ -239,14 +250,22 @@ fn emulated(text: &str) -> Result<machine::Emulated, String> {
 pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
     let requested = Instant::now();
     checks::options(args)?;
+    goal::check(args)?;
+    let mut timeline = Timeline::new(requested);
+    if let (Some(words), false) = (&args.goal.build, args.dry_run) {
+        build::run(words, context)?;
+        timeline.mark("build");
+    }
     let user = context.vars.user.clone();
     let image = args.image.as_deref().map(|path| prepare::read_image(path, user.as_ref()));
     let image = image.transpose()?;
+    let load = files::check(args, context)?;
+    timeline.mark("check");
     let (qemu, cache) = qemu::capabilities(args, context)?;
     let firmware = Firmware::find(context.host)?;
     let mut cards = cards::select(args, context)?;
     let accelerator = request::accelerator(args, context, &cache, &qemu)?;
-    let guest = prepare::guest(args, context, image, &cards, accelerator)?;
+    let guest = prepare::guest(args, context, image, &cards, accelerator, &load)?;
     let plan = |directory: &Path, cards: &cards::Cards, context: &Context<'_>| {
         let request = request::request(args, directory, &*guest, cards, accelerator)?;
         machine::plan(&request, &qemu, &firmware).map_err(|error| qemu::plan_error(error, context))
@@ -262,23 +281,88 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
     let signals = Signals::catch()?;
     prepare::sweep(context);
     let mut record = session::record(args, context, &*guest, user.as_ref())?;
-    let ended = prepare::files(&*guest, &record.directory)
-        .and_then(|()| cards.take(args, context, user.as_ref(), &mut record))
-        .and_then(|taken| {
-            let ended = guarded(|| {
-                // Only a card on vfio-pci shows its character device and its ROM, so the plan is
-                // made once more.
-                let machine = plan(record.directory.path(), &cards, context)?;
-                session::tell_notes(&machine, context)?;
-                let (guest, record) = (&*guest, &mut record);
-                let user = user.as_ref();
-                session::Session { args, machine, user, requested, guest, signals: &signals }
-                    .run(record, context)
+    let ended =
+        prepare::files(&*guest, &record.directory)
+            .and_then(|()| {
+                let changes = load.install(&*guest, record.directory.path(), context)?;
+                if !changes.is_empty() {
+                    record.tell(&Told::Installed { changes: &changes }, context);
+                }
+                timeline.mark("install");
+                Ok(())
+            })
+            .and_then(|()| cards.take(args, context, user.as_ref(), &mut record))
+            .and_then(|taken| {
+                let ended =
+                    guarded(|| {
+                        // Only a card on vfio-pci shows its character device and its ROM, so the plan is
+                        // made once more.
+                        let machine = plan(record.directory.path(), &cards, context)?;
+                        session::tell_notes(&machine, context)?;
+                        let (guest, record) = (&*guest, &mut record);
+                        let user = user.as_ref();
+                        let passed = cards.functions();
+                        let signals = &signals;
+                        session::Session { args, machine, user, requested, guest, signals, passed }
+                            .run(record, &mut timeline, context)
+                    });
+                taken.give_back(ended, &mut record, context)
             });
-            taken.give_back(ended, &mut record, context)
-        });
+    let fetched = files::fetch(args, &*guest, record.directory.path(), context);
+    record.keep(fetched);
     prepare::clean_up(&*guest, &record.directory);
+    timeline.mark("verdict");
+    told(args, &load, &timeline, &ended, &mut record, context);
     record.close(ended, context)
+}
+
+/// Tells how long the run took, and machines how it ended.
+fn told(
+    args: &Args,
+    load: &files::Load,
+    timeline: &Timeline,
+    ended: &Ended,
+    record: &mut Record,
+    context: &mut Context<'_>,
+) {
+    let times = timeline.times();
+    record.tell(&Told::Times { stages: &times }, context);
+    let names: Vec<_> = load.drivers.iter().map(|driver| driver.name.clone()).collect();
+    let (exit, words, reasons) = record::in_words(ended);
+    let told = ci::Told {
+        name: &if names.is_empty() { "guest".to_owned() } else { names.join(" ") },
+        exit,
+        words: &words,
+        reasons,
+        took: timeline.total(),
+    };
+    if let Some(path) = &args.goal.junit {
+        record.keep(told.write_junit(path));
+    }
+    if args.goal.github || std::env::var_os("GITHUB_ACTIONS").is_some_and(|set| set == "true") {
+        record.keep(writeln!(context.err, "{}", told.annotation()).map_err(CommandError::from));
+    }
+    let is_loop = !names.is_empty() || args.goal.until.is_some() || !args.goal.fail.is_empty() || args.goal.test.is_some();
+    if !is_loop {
+        return;
+    }
+    let line = if args.quiet { Ok(()) } else { writeln!(context.err, "{}", times.line()) };
+    record.keep(line.map_err(CommandError::from));
+    let mut parts: Vec<_> = args.emulate.iter().map(|emulated| emulated.model.clone()).collect();
+    parts.extend(args.device.iter().map(|named| named.address.to_string()));
+    parts.extend(names);
+    parts.extend(args.image.iter().map(|image| image.display().to_string()));
+    let history = History::of(&context.vars.state, &parts);
+    // Only times of runs that came to their goal can be compared.
+    if exit != Exit::Done {
+        return;
+    }
+    // A history that cannot be written is none, and nothing else.
+    let user = context.vars.user.clone();
+    let slower = as_user(user.as_ref(), || history.add(&times).unwrap_or_default());
+    for line in slower.unwrap_or_default() {
+        record.keep(writeln!(context.err, "{line}").map_err(CommandError::from));
+    }
 }
 
 /// Does work after which something has to be given back, whatever becomes of it.

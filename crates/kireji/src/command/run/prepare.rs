@@ -4,7 +4,9 @@ use std::io;
 use std::path::Path;
 
 use guest::Guest;
-use guest::guests::{Haiku, LEFTOVERS, Linux, PrepareError, Storage};
+use guest::guests::{
+    Goal, HAIKU_MEMORY_MIB as MEMORY_MIB, Haiku, LEFTOVERS, Linux, PrepareError, Storage,
+};
 use guest::kernel::{Kernel, KernelError};
 use guest::launch::{User, as_user};
 use guest::linux::{BootError, Nonce, Request, Wanted};
@@ -18,7 +20,8 @@ use crate::{CommandError, Context, Exit};
 
 use super::cards::Cards;
 use super::checks::denied;
-use super::{Args, Bus, GuestKind};
+use super::files::Load;
+use super::{Args, Bus, GuestKind, goal};
 
 /// Finds out what the image is, if the user may read it whom QEMU will belong to.
 pub(super) fn read_image(path: &Path, user: Option<&User>) -> Result<Image, CommandError> {
@@ -42,15 +45,20 @@ pub(super) fn guest(
     image: Option<Image>,
     cards: &Cards,
     accelerator: Accelerator,
+    load: &Load,
 ) -> Result<Box<dyn Guest>, CommandError> {
     match (args.guest, image) {
         (GuestKind::Linux, _) => Ok(Box::new(linux(args, context, cards, accelerator)?)),
-        (GuestKind::Haiku, Some(image)) => Ok(Box::new(haiku(args, context, image))),
+        (GuestKind::Haiku, Some(image)) => {
+            let memory = args.memory.unwrap_or(MEMORY_MIB);
+            let goal = goal::goal(args, load.drivers.clone(), load.test.clone(), accelerator, memory);
+            Ok(Box::new(haiku(args, context, image, goal)))
+        }
         (GuestKind::Haiku, None) => Err(CommandError::new(Exit::Usage, "an image is missing")),
     }
 }
 
-fn haiku(args: &Args, context: &Context<'_>, image: Image) -> Haiku {
+fn haiku(args: &Args, context: &Context<'_>, image: Image, goal: Goal) -> Haiku {
     Haiku {
         path: args.image.clone().unwrap_or_default(),
         image,
@@ -67,6 +75,7 @@ fn haiku(args: &Args, context: &Context<'_>, image: Image) -> Haiku {
             Some(Bus::Nvme) => DiskBus::Nvme,
             Some(Bus::Usb) => DiskBus::Usb,
         },
+        goal,
     }
 }
 

@@ -1,21 +1,47 @@
 //! What a run tells of itself: to its directory, to a program that reads, and at its end.
 
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use guest::rundir::{End, RunDirectory, timestamp};
+use haiku::install::Change;
 use pci::Address;
 use serde::Serialize;
 use vfio::take::{Restored, Unwell};
 
 use crate::command::outcome;
-use crate::shown::escaped;
+use crate::shown::{Filter, escaped};
 use crate::{CommandError, Context, Exit};
 
 use super::session::run_error;
+use super::stages::Times;
 use super::verdict;
 
-/// How a run ended: its exit code with a sentence, or its error.
-pub(super) type Ended = Result<(Exit, String), CommandError>;
+/// What is shown of a serial line that was not shown before, at most: lines, and bytes.
+const TAIL_LINES: usize = 40;
+const TAIL_BYTES: u64 = 16 << 10;
+
+/// How a run ended that is no error.
+#[derive(Clone, Debug)]
+pub(super) struct Said {
+    pub(super) exit: Exit,
+    /// A sentence.
+    pub(super) words: String,
+    /// What shows it.
+    pub(super) reasons: Vec<String>,
+}
+
+/// How a run ended, or its error.
+pub(super) type Ended = Result<Said, CommandError>;
+
+/// Returns the exit code, the sentence and the reasons of an end.
+pub(super) fn in_words(ended: &Ended) -> (Exit, String, &[String]) {
+    match ended {
+        Ok(said) => (said.exit, said.words.clone(), &said.reasons),
+        Err(error) => (error.exit(), verdict::sentence(&error.to_string()), error.all_reasons()),
+    }
+}
 
 /// What happens around a guest. What happens to it is [`guest::process::Event`].
 #[derive(Debug, Serialize)]
@@ -34,6 +60,10 @@ pub(super) enum Told<'a> {
     Taken { functions: &'a [Address] },
     /// What became of a function that the run had taken.
     Returned { function: Address, outcome: &'static str, driver: Option<&'a str>, words: &'a str },
+    /// What was put into the guest's disk.
+    Installed { changes: &'a [Change] },
+    /// How long each stage took, in milliseconds.
+    Times { stages: &'a Times },
     /// How the run ended; the last event.
     Verdict { exit_code: u8, outcome: &'a str, reasons: &'a [String] },
 }
@@ -43,13 +73,15 @@ pub(super) enum Told<'a> {
 pub(super) struct Record {
     pub(super) directory: RunDirectory,
     json: bool,
+    /// Whether the serial line was not shown, so that a failure shows the end of it.
+    pub(super) is_quiet: bool,
     /// The first event that could not be told. A run goes on without being told of.
     failure: Option<CommandError>,
 }
 
 impl Record {
     pub(super) fn new(directory: RunDirectory, json: bool) -> Self {
-        Self { directory, json, failure: None }
+        Self { directory, json, is_quiet: false, failure: None }
     }
 
     /// Tells an event.
@@ -92,12 +124,11 @@ impl Record {
         ended: Ended,
         context: &mut Context<'_>,
     ) -> Result<Exit, CommandError> {
-        let (exit, outcome, reasons) = match &ended {
-            Ok((exit, words)) => (*exit, words.clone(), &[][..]),
-            Err(error) => {
-                (error.exit(), verdict::sentence(&error.to_string()), error.all_reasons())
-            }
-        };
+        let (exit, outcome, reasons) = in_words(&ended);
+        if self.is_quiet && exit != Exit::Done {
+            let shown = tail(&self.directory.serial_log(), context);
+            self.keep(shown);
+        }
         let end = End {
             ended: timestamp(context.clock.now()),
             outcome: outcome.clone(),
@@ -108,18 +139,43 @@ impl Record {
         self.tell(&Told::Verdict { exit_code: exit as u8, outcome: &outcome, reasons }, context);
         match (ended, self.failure) {
             // Nothing else is wrong than that not all of it was told.
-            (Ok((Exit::Done, words)), Some(failure)) => {
-                writeln!(context.err, "{words}")?;
+            (Ok(said), Some(failure)) if said.exit == Exit::Done => {
+                say(&said, context)?;
                 Err(failure)
             }
             (ended, failure) => {
                 if let Some(failure) = failure {
                     writeln!(context.err, "WARNING: not all of the run was told: {failure}")?;
                 }
-                let (exit, words) = ended?;
-                writeln!(context.err, "{words}")?;
-                Ok(exit)
+                let said = ended?;
+                say(&said, context)?;
+                Ok(said.exit)
             }
         }
     }
+}
+
+/// Shows the end of the serial line.
+fn tail(log: &Path, context: &mut Context<'_>) -> Result<(), CommandError> {
+    let Ok(mut file) = File::open(log) else { return Ok(()) };
+    let length = file.metadata().map(|metadata| metadata.len()).unwrap_or_default();
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
+    file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
+    let mut filter = Filter::default();
+    let shown = String::from_utf8_lossy(&filter.feed(&bytes)).into_owned();
+    let lines: Vec<_> = shown.lines().filter(|line| !line.trim().is_empty()).collect();
+    for line in lines.iter().skip(lines.len().saturating_sub(TAIL_LINES)) {
+        writeln!(context.err, "{line}")?;
+    }
+    context.err.write_all(filter.reset())?;
+    Ok(())
+}
+
+fn say(said: &Said, context: &mut Context<'_>) -> Result<(), CommandError> {
+    writeln!(context.err, "{}", said.words)?;
+    for reason in &said.reasons {
+        writeln!(context.err, "  {reason}")?;
+    }
+    Ok(())
 }

@@ -8,18 +8,21 @@ use std::time::Instant;
 
 use guest::Guest;
 use guest::guests::Sign;
+use guest::host_log::KernelLog;
 use guest::launch::{Launch, User};
 use guest::machine::{Machine, NewFile, Note};
 use guest::process::{Event, Launcher, Patience, Qemu, Stage, Supervision};
 use guest::rundir::{Meta, RunDirectory, RunError, timestamp};
 use guest::serial::{Show, Shown};
 use host::Owner;
+use pci::Address;
 
 use crate::shown::{Filter, plain};
 use crate::signals::Signals;
 use crate::{CommandError, Context, Exit};
 
 use super::record::{Ended, Record, Told};
+use super::stages::Timeline;
 use super::{Args, limit, report, verdict, window};
 
 /// A run that is ready to start.
@@ -31,6 +34,8 @@ pub(super) struct Session<'a> {
     pub(super) guest: &'a dyn Guest,
     /// Where signals that end the run show.
     pub(super) signals: &'a Signals,
+    /// The functions of the host that the guest gets.
+    pub(super) passed: Vec<Address>,
 }
 
 /// How kireji starts itself as the launcher.
@@ -87,6 +92,7 @@ pub(super) fn record(
     let directory = RunDirectory::create(&base, now, &meta, user).map_err(run_error)?;
     let (run, path) = (directory.id().to_owned(), directory.path().to_owned());
     let mut record = Record::new(directory, args.json);
+    record.is_quiet = args.quiet && !args.json && guest.wants().serial;
     let begins = Told::Run {
         schema: 1,
         run: &run,
@@ -107,8 +113,26 @@ impl Session<'_> {
         self.user.map_or_else(Default::default, environment)
     }
 
+    /// What the host's kernel says of the cards from now on, where it may be read.
+    fn host_log(&self, context: &mut Context<'_>) -> Result<Option<KernelLog>, CommandError> {
+        if self.passed.is_empty() {
+            return Ok(None);
+        }
+        let path = context.host.locate("/dev/kmsg");
+        let log = KernelLog::open(&path, self.passed.clone());
+        if let Err(error) = &log {
+            writeln!(context.err, "note: faults of the card are not seen, for {error}: /dev/kmsg")?;
+        }
+        Ok(log.ok())
+    }
+
     /// Starts QEMU, follows it to its end, and says how it ended.
-    pub(super) fn run(self, record: &mut Record, context: &mut Context<'_>) -> Ended {
+    pub(super) fn run(
+        self,
+        record: &mut Record,
+        timeline: &mut Timeline,
+        context: &mut Context<'_>,
+    ) -> Ended {
         let Self { args, machine, guest, .. } = &self;
         let run = &record.directory;
         let wants = guest.wants();
@@ -139,10 +163,13 @@ impl Session<'_> {
             limit: limit(args),
             patience: Patience { power_down: wants.power_down, ..Patience::default() },
             observer: Some(&mut *observer),
+            topology: Some(&machine.topology),
+            host_log: self.host_log(context)?,
         };
         let outcome = qemu
             .supervise(rules, &mut |event| {
                 record.tell(&event, context);
+                timeline.event(&event);
                 if !args.json {
                     let said = say(&event, wants.serial, context);
                     record.keep(said);
@@ -212,6 +239,18 @@ fn say(event: &Event, serial: bool, context: &mut Context<'_>) -> Result<(), Com
         // Who does not see the serial line sees from this that the guest moves.
         Event::Sign { sign: Sign::Reached { stage }, ms } if !serial => {
             writeln!(context.err, "guest: {stage} after {}.{} s", ms / 1000, ms % 1000 / 100)?;
+        }
+        Event::Sign { sign: Sign::DriverLoaded { path }, .. } => {
+            writeln!(context.err, "guest: loaded {}", plain(path))?;
+        }
+        Event::Sign { sign: Sign::Tested { code, output }, .. } => {
+            writeln!(context.err, "guest: the test ended with exit code {code}")?;
+            for line in output.lines() {
+                writeln!(context.out, "{}", plain(line))?;
+            }
+        }
+        Event::Sign { sign: Sign::Host { line }, .. } => {
+            writeln!(context.err, "host: {}", plain(line))?;
         }
         Event::Sign { sign: Sign::Debugger, .. } => {
             writeln!(context.err, "The guest's kernel is in its debugger; Ctrl-C ends the run.")?;

@@ -10,11 +10,10 @@ use guest::process::{Ending, Outcome};
 use crate::shown::plain;
 use crate::{CommandError, Exit};
 
+use super::record::{Ended, Said};
+
 /// Returns the exit code of a run with what to say, or its error.
-pub(super) fn judge(
-    outcome: &Outcome,
-    observer: &dyn Observer,
-) -> Result<(Exit, String), CommandError> {
+pub(super) fn judge(outcome: &Outcome, observer: &dyn Observer) -> Ended {
     match &outcome.ending {
         Ending::Guest(end) => of_guest(observer.judge(*end)),
         Ending::NoSpace => Err(CommandError::new(
@@ -56,7 +55,7 @@ pub(super) fn judge(
     }
 }
 
-fn of_guest(verdict: Verdict) -> Result<(Exit, String), CommandError> {
+fn of_guest(verdict: Verdict) -> Ended {
     let Verdict { finding, summary, reasons } = verdict;
     let exit = match finding {
         Finding::Done => Exit::Done,
@@ -67,11 +66,14 @@ fn of_guest(verdict: Verdict) -> Result<(Exit, String), CommandError> {
         Finding::Panicked => Exit::Panic,
         Finding::Hung => Exit::Hung,
         Finding::Reset => Exit::ResetLoop,
+        Finding::Failed => Exit::TestFailed,
+        Finding::ProgramCrashed => Exit::UserCrash,
+        Finding::CardFault => Exit::CardFault,
     };
-    if matches!(finding, Finding::Done | Finding::Stopped | Finding::Unproven) {
-        return Ok((exit, sentence(&summary)));
-    }
     let reasons = reasons.iter().map(|reason| plain(reason));
+    if matches!(finding, Finding::Done | Finding::Stopped | Finding::Unproven) {
+        return Ok(Said { exit, words: sentence(&summary), reasons: reasons.collect() });
+    }
     let error = reasons.fold(CommandError::new(exit, summary), CommandError::reason);
     Err(error.hint("`kireji log` shows how far it came"))
 }

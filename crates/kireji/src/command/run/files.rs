@@ -1,0 +1,252 @@
+//! What a run puts into the guest's disk before it starts, and takes out of it at the end.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use bfs::{Access, Kind, Options, Volume, Window};
+use guest::Guest;
+use guest::guests::Driver;
+use guest::launch::as_user;
+use guest::linux::Nonce;
+use guest::machine::Boot;
+use haiku::driver::Kind as DriverKind;
+use haiku::image::{Disk, ImageError};
+use haiku::test_run::Test;
+use haiku::install::{self, Change, How, Plan, Target};
+use sha2::{Digest, Sha256};
+
+use crate::command::driver::{not_installed, not_planned, read};
+use crate::command::image;
+use crate::{CommandError, Context, Exit};
+
+use super::Args;
+use super::checks::{self, denied};
+use super::goal::{Put, of_volume};
+
+/// Where Haiku's log is, from the root of its volume (src/servers/syslog_daemon).
+const SYSTEM_LOG: &str = "system/var/log/syslog";
+/// The largest file that is put into a disk, in bytes.
+const LARGEST: u64 = 1 << 30;
+/// Bytes that are copied at a time.
+const PIECE: usize = 256 << 10;
+
+/// What is to be put into the guest's disk.
+#[derive(Debug)]
+pub(super) struct Load {
+    plan: Option<Plan>,
+    files: Vec<(Put, Vec<u8>)>,
+    /// The drivers that show themselves.
+    pub(super) drivers: Vec<Driver>,
+    /// The command that runs in the guest.
+    pub(super) test: Option<Test>,
+}
+
+/// Reads what is to be put into the disk and checks it against the image, which is only read.
+///
+/// # Errors
+/// A file cannot be read, or the guest's kernel would not load a driver.
+pub(super) fn check(args: &Args, context: &mut Context<'_>) -> Result<Load, CommandError> {
+    let (user, goal) = (context.vars.user.as_ref(), &args.goal);
+    let mut load = Load { plan: None, files: Vec::new(), drivers: Vec::new(), test: None };
+    for put in &goal.put {
+        let bytes = as_user(user, || small(&put.source)).map_err(|error| denied(error, user))?;
+        let bytes = bytes.map_err(|error| checks::file("--put", &put.source, error))?;
+        load.files.push((put.clone(), bytes));
+    }
+    if let Some(command) = &goal.test {
+        let marker = format!("kireji-{}", Nonce::random(context.host)?.as_str());
+        load.test = Some(Test { command: command.clone(), marker });
+    }
+    let (Some(image), false) = (&args.image, goal.driver.is_empty()) else { return Ok(load) };
+    let mut contents = Vec::new();
+    for path in &goal.driver {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let bytes = as_user(user, || read(path)).map_err(|error| denied(error, user))??;
+        contents.push((name, bytes));
+    }
+    let target = as_user(user, || target(image)).map_err(|error| denied(error, user))??;
+    if target.kernel.is_none() {
+        writeln!(context.err, "No kernel was found in the image; symbols are not checked.")?;
+    }
+    let files: Vec<_> =
+        contents.iter().map(|(name, bytes)| install::File { name, bytes }).collect();
+    let how = How { place: goal.place.as_deref(), boot: goal.boot_driver, force: false };
+    let plan = Plan::new(&files, how, &target).map_err(|error| not_planned(error, &goal.driver))?;
+    for note in &plan.notes {
+        writeln!(context.err, "note: {note}")?;
+    }
+    let has_card = !args.device.is_empty() || !args.emulate.is_empty();
+    for (name, bytes) in &contents {
+        load.drivers.extend(driver(&plan, name, bytes, has_card));
+    }
+    load.plan = Some(plan);
+    Ok(load)
+}
+
+fn small(path: &Path) -> io::Result<Vec<u8>> {
+    let metadata = path.metadata()?;
+    if !metadata.is_file() || metadata.len() > LARGEST {
+        return Err(io::Error::other("it is no file of at most 1 GiB"));
+    }
+    std::fs::read(path)
+}
+
+fn target(path: &Path) -> Result<Target, CommandError> {
+    let mut volume = open(path, Access::Read)?;
+    let arg = image::ImageArg { path: path.to_owned(), partition: None };
+    Target::read(&mut volume).map_err(|error| image::packages_failed(error, &arg))
+}
+
+fn open(path: &Path, access: Access) -> Result<Volume<Window<Disk>>, CommandError> {
+    let open = || -> Result<_, ImageError> {
+        let disk = match access {
+            Access::Write => Disk::open_to_write(path)?,
+            _ => Disk::open(path)?,
+        };
+        let place = disk.find_volume(None)?;
+        Ok((disk, place))
+    };
+    let (disk, place) = open().map_err(image::not_an_image)?;
+    let window = Window::new(disk, place.start, place.size)
+        .map_err(|error| CommandError::from_source(Exit::Image, error))?;
+    Volume::open(window, &Options { access, ..Options::default() }).map_err(image::failed)
+}
+
+/// What a driver shows of itself once it is loaded; nothing of add-ons that the kernel does not
+/// tell of.
+fn driver(plan: &Plan, file: &str, bytes: &[u8], has_card: bool) -> Option<Driver> {
+    let report = haiku::driver::check(bytes, None, None).ok()?;
+    let is_driver = matches!(report.kind, DriverKind::Legacy | DriverKind::Driver);
+    if !is_driver && report.kind != DriverKind::Bus {
+        return None;
+    }
+    let (_, path) = plan.add_ons().find(|(name, _)| *name == file)?;
+    let name = path.rsplit('/').next()?;
+    let leaf = |path: &str| path.rsplit('/').next() == Some(name);
+    let links = plan.links().map(|(link, _)| link).filter(|link| leaf(link));
+    let paths = std::iter::once(path).chain(links).map(|path| format!("/boot/{path}")).collect();
+    let sha256 = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let has_card = has_card && is_driver;
+    Some(Driver { name: name.to_owned(), sha256, paths, modules: report.modules, has_card })
+}
+
+impl Load {
+    /// Puts everything into the disk that the guest starts from.
+    ///
+    /// # Errors
+    /// The disk cannot be read or written.
+    pub(super) fn install(
+        &self,
+        guest: &dyn Guest,
+        run: &Path,
+        context: &mut Context<'_>,
+    ) -> Result<Vec<Change>, CommandError> {
+        let Boot::Disk(disk) = guest.boot(run) else { return Ok(Vec::new()) };
+        if self.plan.is_none() && self.files.is_empty() && self.test.is_none() {
+            return Ok(Vec::new());
+        }
+        let user = context.vars.user.as_ref();
+        let work = || self.write(&disk.file);
+        let changes = as_user(user, work).map_err(|error| denied(error, user))??;
+        for change in &changes {
+            writeln!(context.err, "{}", image::shown_lines(&change.to_string()))?;
+        }
+        for (put, _) in &self.files {
+            writeln!(context.err, "{} -> /boot/{}", put.source.display(), put.destination)?;
+        }
+        Ok(changes)
+    }
+
+    fn write(&self, disk: &Path) -> Result<Vec<Change>, CommandError> {
+        let mut volume = open(disk, Access::Write)?;
+        let changes = match &self.plan {
+            Some(plan) => install::install(&mut volume, plan).map_err(not_installed)?,
+            None => Vec::new(),
+        };
+        let test = self.test.iter().flat_map(Test::files).collect::<Vec<_>>();
+        let test = test.iter().map(|(path, content)| (path, content.as_bytes()));
+        let files = self.files.iter().map(|(put, bytes)| (&put.destination, &bytes[..]));
+        for (path, bytes) in files.chain(test) {
+            let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
+            let parent = image::directory(&mut volume, above, true)?;
+            let size = bytes.len() as u64;
+            volume
+                .write_file(parent, name.as_bytes(), 0o755, &mut { bytes }, size)
+                .map_err(image::failed)?;
+        }
+        volume.sync().map_err(image::failed)?;
+        Ok(changes)
+    }
+}
+
+/// Copies files out of the disk, as the guest left it: those that were asked for, and the system
+/// log. Whatever fails is told and no reason for another verdict.
+pub(super) fn fetch(
+    args: &Args,
+    guest: &dyn Guest,
+    run: &Path,
+    context: &mut Context<'_>,
+) -> Result<(), CommandError> {
+    let Boot::Disk(disk) = guest.boot(run) else { return Ok(()) };
+    let user = context.vars.user.clone();
+    let mut wanted: Vec<(String, PathBuf, bool)> = Vec::new();
+    for get in &args.goal.get {
+        let (from, to) = match get.split_once(':') {
+            Some((from, to)) => (from, to.into()),
+            None => (get.as_str(), run.join(get.rsplit('/').next().unwrap_or("file"))),
+        };
+        wanted.push((of_volume(from).to_owned(), to, true));
+    }
+    if wanted.is_empty() && args.goal.driver.is_empty() {
+        return Ok(());
+    }
+    wanted.push((SYSTEM_LOG.to_owned(), run.join("syslog"), false));
+    let fetch = || fetch_all(&disk.file, &wanted);
+    let fetched = as_user(user.as_ref(), fetch).map_err(|error| denied(error, user.as_ref()))?;
+    let results = match fetched {
+        Ok(results) => results,
+        Err(error) => {
+            writeln!(context.err, "WARNING: the guest's disk cannot be read: {error}")?;
+            return Ok(());
+        }
+    };
+    for ((from, to, was_asked_for), result) in wanted.iter().zip(results) {
+        match result {
+            Ok(()) => writeln!(context.err, "/boot/{from} -> {}", to.display())?,
+            Err(error) if *was_asked_for => {
+                writeln!(context.err, "WARNING: cannot copy /boot/{from}: {error}")?;
+            }
+            // A guest that came not so far has no log.
+            Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+type Fetched = Vec<Result<(), CommandError>>;
+
+fn fetch_all(disk: &Path, wanted: &[(String, PathBuf, bool)]) -> Result<Fetched, CommandError> {
+    // What its log holds counts as written, and the disk stays as it is.
+    let mut volume = open(disk, Access::Read)?;
+    Ok(wanted.iter().map(|(from, to, _)| copy(&mut volume, from, to)).collect())
+}
+
+fn copy(volume: &mut Volume<Window<Disk>>, from: &str, to: &Path) -> Result<(), CommandError> {
+    let node = volume.lookup(from.as_bytes()).map_err(image::failed)?;
+    if volume.metadata(node).map_err(image::failed)?.kind != Kind::File {
+        return Err(CommandError::new(Exit::No, "it is no file"));
+    }
+    let failed = |source| image::host_failed("write", to, source);
+    let mut file = File::create(to).map_err(failed)?;
+    let mut reader = volume.reader(node).map_err(image::failed)?;
+    let (mut piece, mut offset) = (vec![0; PIECE], 0);
+    loop {
+        let length = volume.read_on(&mut reader, offset, &mut piece).map_err(image::failed)?;
+        if length == 0 {
+            return Ok(());
+        }
+        file.write_all(&piece[..length]).map_err(failed)?;
+        offset += length as u64;
+    }
+}

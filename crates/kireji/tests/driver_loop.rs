@@ -1,0 +1,279 @@
+//! The driver loop: every verdict, with a fake guest that speaks like Haiku's serial line, and those
+//! that matter most with a real QEMU.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use testkit::fake_guest::Script;
+use testkit::image::{self, Then};
+
+const BOOT: &str = "Welcome to the Haiku boot loader!\r\nWelcome to kernel debugger output!\r\n\
+    PCI: [dom 0, bus  0] bus   0, device  2, function  0: vendor 1234, device 11e8, revision 10\r\n\
+    PCI:   base reg 0: host c1000000, pci c1000000, size 00100000, flags 00\r\n\
+    Mounted boot partition: /dev/disk/scsi/0/5/0/1\r\n";
+const CLAIM: &str = "legacy: found at 0:2.0, registers at 0xc1000000\r\n";
+const LOADED: &str = "loaded driver \
+    /boot/home/config/non-packaged/add-ons/kernel/drivers/dev/misc/legacy\r\n";
+const BIN: &str = "/boot/home/config/non-packaged/add-ons/kernel/drivers/bin/legacy";
+const PACKAGED: &str = "loaded driver /boot/system/add-ons/kernel/drivers/dev/misc/";
+const PANIC: &str = "PANIC: vm_page_fault: unhandled page fault in kernel space at 0x10, ip \
+    0xffffffff8209e172\r\n\r\nWelcome to Kernel Debugging Land...\r\n\
+    Thread 27 \"launch_daemon\" running on CPU 0\r\n";
+
+/// The fake QEMU.
+fn fake() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--package", "kireji-testkit", "--bin", "fake-qemu"])
+            .status()
+            .unwrap();
+        assert!(built.success(), "the fake QEMU cannot be built");
+        Path::new(env!("CARGO_BIN_EXE_kireji")).with_file_name("fake-qemu")
+    })
+}
+
+fn genuine(name: &str) -> String {
+    let path = format!("{}/../haiku/fixtures/serial/{name}.log.zst", env!("CARGO_MANIFEST_DIR"));
+    let bytes = zstd::decode_all(std::fs::File::open(path).unwrap()).unwrap();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn driver(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../haiku/tests/data").join(name)
+}
+
+/// A directory with an image that holds a volume.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Self {
+        let place = Self(tempfile::tempdir().unwrap());
+        let made = place.kireji(&["image", "mkfs", &place.path("haiku.image"), "--size", "12M"]);
+        assert!(made.status.success(), "{}", text(&made.stderr));
+        // What a BIOS takes for boot code: bytes, and the signature of a boot sector.
+        let image = std::fs::File::options().write(true).open(place.path("haiku.image")).unwrap();
+        image.write_all_at(&[0xeb, 0xfe], 0).unwrap();
+        image.write_all_at(&[0x55, 0xaa], 510).unwrap();
+        place
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).to_string_lossy().into_owned()
+    }
+
+    fn kireji(&self, args: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_kireji"))
+            .args(args)
+            .env("XDG_STATE_HOME", self.path("state"))
+            .env("XDG_CACHE_HOME", self.path("cache"))
+            .output()
+            .unwrap()
+    }
+
+    /// Runs a fake guest with the driver and an `edu` in the card's place.
+    fn run(&self, script: &Script, more: &[&str]) -> Output {
+        let mut command =
+            script.command(Path::new(env!("CARGO_BIN_EXE_kireji")), fake(), self.0.path());
+        command.arg(self.path("haiku.image")).args(["--emulate", "edu"]).args(more);
+        command.env_remove("GITHUB_ACTIONS").output().unwrap()
+    }
+
+    fn run_driver(&self, script: &Script, more: &[&str]) -> Output {
+        let driver = driver("legacy.so");
+        self.run(script, &[&["--driver", driver.to_str().unwrap()], more].concat())
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn said(log: &str) -> Script {
+    Script::default().say(&format!("{BOOT}{log}"))
+}
+
+#[test]
+fn every_verdict_has_its_exit_code_and_the_line_that_shows_it() {
+    let place = Place::new();
+    let crash = "debug_server: Thread 84 entered the debugger: Segment violation\r\n";
+    let all = format!("{CLAIM}{LOADED}");
+    for (name, script, more, code, says) in [
+        ("passed", said(&all), &[][..], 0, "legacy claimed the card at 00:02.0 of the guest"),
+        ("passed and went", said(&all).await_places().shut_down(), &[], 0, "with SHA-256 "),
+        (
+            "no card named",
+            said(LOADED).await_places().shut_down(),
+            &[],
+            28,
+            "no line of legacy names the card",
+        ),
+        ("only powered off", said(&all).shut_down(), &["--until", "never"], 28, {
+            "no line matches `never`"
+        }),
+        ("until", said(&format!("{all}all well\r\n")), &["--until", "all well"], 0, "all well"),
+        ("failed", said(&format!("{all}FAIL: 3\r\n")), &["--fail", "^FAIL"], 20, "FAIL: 3"),
+        ("panic", said(&format!("{all}{PANIC}")).debugger(""), &[], 21, "page fault in kernel"),
+        ("rejected", said(&format!("Could not load kernel add-on \"{BIN}\": Bad\r\n")), &[], 25, {
+            "the guest's kernel rejected legacy"
+        }),
+        ("symbol", said(&format!("\"{BIN}\": could not resolve symbol 'frob'\r\n")), &[], 25, {
+            "lacks a symbol"
+        }),
+        ("superseded", said(&format!("{PACKAGED}legacy\r\n")).shut_down(), &[], 25, {
+            "another driver of its name"
+        }),
+        ("never opened", said("").shut_down(), &[], 25, "nothing opened its directory"),
+        ("opened", said(&format!("{PACKAGED}mem\r\n")).shut_down(), &[], 25, {
+            "did not take the card"
+        }),
+        ("program", said(&format!("{all}{crash}")), &[], 26, "debug_server"),
+        ("reset", said(&all).reset(), &[], 23, "reset the machine"),
+        ("hang", said(LOADED), &["--idle-timeout", "1"], 22, {
+            "did not answer to a non-maskable interrupt"
+        }),
+        ("QEMU", said("").crash(3, "assertion failed"), &[], 29, "ended by itself"),
+        ("no volume", Script::default().say(&genuine("k_noboot")), &[], 24, "no volume to boot"),
+        ("time", Script::default().say(&BOOT[..70]), &["--timeout", "1"], 24, "`kernel`"),
+    ] {
+        let started = std::time::Instant::now();
+        let ended = place.run_driver(&script, more);
+        let err = text(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(code), "{name}: {err}");
+        assert!(err.contains(says), "{name}: {err}");
+        assert!(err.contains("stages: check "), "{name}: {err}");
+        let limit = if name == "hang" { 30 } else { 20 };
+        assert!(started.elapsed() < Duration::from_secs(limit), "{name}");
+    }
+}
+
+/// A hang, and where it is: the guest answers to the interrupt as a genuine one did.
+#[test]
+fn a_guest_that_hangs_is_asked_where_it_is() {
+    let place = Place::new();
+    let nmi = "PANIC: Fatal exception \"NMI Interrupt\" occurred! Error code: 0x0\r\n\
+        Welcome to Kernel Debugging Land...\r\nThread 352 \"legacy worker\" running on CPU 1\r\n";
+    let script = said(LOADED).await_interrupt().say(nmi).debugger("");
+    let ended = place.run_driver(&script, &["--idle-timeout", "1"]);
+    let err = text(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(22), "{err}");
+    assert!(err.contains("found the processor in Thread 352 \"legacy worker\""), "{err}");
+}
+
+#[test]
+fn a_driver_that_no_kernel_loads_starts_no_guest() {
+    let place = Place::new();
+    let bad = driver("default.so");
+    let ended = place.run(&Script::default(), &["--driver", bad.to_str().unwrap()]);
+    let err = text(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(25), "{err}");
+    assert!(err.contains("no DT_HASH"), "{err}");
+    assert!(!Path::new(&place.path("state")).join("kireji/runs").exists(), "{err}");
+    for (more, says) in [
+        (&["--driver", "/nonexistent/driver"][..], "/nonexistent/driver"),
+        (&["--until", "a("], "is no regular expression"),
+        (&["--put", "/etc/hostname"], "takes two paths"),
+        (&["--put", "/nonexistent:x"], "/nonexistent"),
+        (&["--put", "/etc/hostname:x", "--persist"], "leave out `--persist`"),
+        (&["--build", "make 'x"], "a quotation that does not end"),
+    ] {
+        let ended = place.run(&Script::default(), more);
+        let err = text(&ended.stderr);
+        assert!(!ended.status.success() && err.contains(says), "{more:?}: {err}");
+    }
+    let ended = place.run(&Script::default(), &["--build", "sh -c 'echo no rule; exit 2'"]);
+    let err = text(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1), "{err}");
+    assert!(err.contains("the build failed") && err.contains("because no rule"), "{err}");
+}
+
+/// Files go in and come out through the overlay; the image stays as it is.
+#[test]
+fn files_go_into_the_overlay_and_come_out_at_the_end() {
+    let place = Place::new();
+    let image = place.path("haiku.image");
+    let before = std::fs::read(&image).unwrap();
+    std::fs::write(place.path("note"), "hello").unwrap();
+    let put = format!("{}:/boot/home/a/note", place.path("note"));
+    let get = format!("/boot/home/a/note:{}", place.path("back"));
+    let log = format!("{}:system/var/log/syslog", place.path("note"));
+    let script = said(&format!("{CLAIM}{LOADED}{PANIC}")).debugger("");
+    let more = ["--put", &put, "--put", &log, "--get", &get, "--get", "/boot/missing", "--json"];
+    let ended = place.run_driver(&script, &more);
+    let err = text(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(21), "{err}");
+    assert!(std::fs::read(&image).unwrap() == before, "the image was written");
+    assert_eq!(std::fs::read_to_string(place.path("back")).unwrap(), "hello");
+    assert!(err.contains("WARNING: cannot copy /boot/missing"), "{err}");
+    let events: Vec<serde_json::Value> =
+        text(&ended.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let directory = Path::new(events[0]["directory"].as_str().unwrap());
+    assert_eq!(std::fs::read_to_string(directory.join("syslog")).unwrap(), "hello");
+    let of = |name: &str| events.iter().find(|event| event["event"] == name).unwrap();
+    assert_eq!(of("installed")["changes"][0]["change"], "add-on");
+    let loaded = events.iter().find(|event| event["sign"] == "driver-loaded").unwrap();
+    assert!(loaded["path"].as_str().unwrap().ends_with("dev/misc/legacy"));
+    assert_eq!(of("times")["stages"][0][0], "check");
+    assert_eq!(of("verdict")["exit_code"], 21);
+}
+
+#[test]
+fn a_test_in_the_guest_comes_back_with_its_output() {
+    let place = Place::new();
+    // The marker is known only once the run has begun, so the fake guest asks the disk: it sends
+    // what the script in the overlay would.
+    for (code, exit) in [(0, 0), (7, 20)] {
+        let script = said("").test_script(code, "line one\nline two\n");
+        let ended = place.run(&script, &["--test", "make check", "--quiet"]);
+        let (out, err) = (text(&ended.stdout), text(&ended.stderr));
+        assert_eq!(ended.status.code(), Some(exit), "{err}");
+        assert_eq!(out, "line one\nline two\n");
+        assert!(err.contains(&format!("exit code {code}")), "{err}");
+    }
+    let ended = place.run(&said("").shut_down(), &["--test", "make check"]);
+    assert_eq!(ended.status.code(), Some(28), "{}", text(&ended.stderr));
+}
+
+#[test]
+fn a_verdict_is_told_to_machines() {
+    let place = Place::new();
+    let junit = place.path("junit.xml");
+    let script = said(&format!("{CLAIM}{LOADED}{PANIC}")).debugger("");
+    let ended = place.run_driver(&script, &["--junit", &junit, "--github", "--quiet"]);
+    let (out, err) = (text(&ended.stdout), text(&ended.stderr));
+    let report = std::fs::read_to_string(&junit).unwrap();
+    assert!(report.contains("<failure type=\"21\""), "{report}");
+    assert!(err.contains("::error title=kireji run legacy::"), "{err}");
+    // Quiet leaves the verdict, and of a failure the end of the log.
+    assert_eq!(out, "");
+    assert!(err.contains("Thread 27 \"launch_daemon\" running on CPU 0"), "{err}");
+    assert!(!err.contains("Welcome to the Haiku boot loader!") || err.lines().count() < 60);
+    let passed = said(&format!("{CLAIM}{LOADED}"));
+    let ended = place.run_driver(&passed, &["--junit", &junit, "--quiet"]);
+    assert!(!text(&ended.stderr).contains("Mounted boot partition"), "{}", text(&ended.stderr));
+    assert!(std::fs::read_to_string(&junit).unwrap().contains("failures=\"0\""));
+}
+
+#[test]
+fn a_real_machine_that_hangs_or_resets_is_told_apart() {
+    let place = Place::new();
+    for (then, text_of_guest, more, code) in [
+        (Then::Halt, "hello\r\n", &["--until", "never", "--idle-timeout", "1"][..], 22),
+        (Then::Reset, "hello\r\n", &["--until", "never"], 23),
+        (Then::PowerOff, "all well\r\n", &["--until", "all well"], 0),
+        (Then::PowerOff, "hello\r\n", &["--until", "all well"], 28),
+        // Nobody waits for a line: the machine resets until that is a loop.
+        (Then::Reset, "hello\r\n", &[], 23),
+    ] {
+        let path = place.path("small.image");
+        image::write(path.as_ref(), text_of_guest, then);
+        let base = ["run", &path, "--accel", "tcg", "--memory", "64"];
+        let ended = place.kireji(&[&base[..], more].concat());
+        assert_eq!(ended.status.code(), Some(code), "{then:?}: {}", text(&ended.stderr));
+    }
+}
