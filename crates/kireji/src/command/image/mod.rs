@@ -5,19 +5,19 @@ mod change;
 mod check;
 mod copy;
 mod info;
-mod kernel;
 mod list;
 mod make;
 mod open;
 mod paths;
+mod target;
 
 use std::io::Write;
 use std::path::PathBuf;
 
 use crate::{CommandError, Context, Exit};
 
-pub(crate) use kernel::{kernel, packages_failed};
 pub(crate) use open::{ImageArg, write};
+pub(crate) use target::{packages_failed, target};
 
 /// Arguments of `image`.
 #[derive(Debug, clap::Args)]
