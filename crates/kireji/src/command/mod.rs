@@ -27,11 +27,16 @@ mod target;
 pub mod undo;
 pub mod verify;
 
+use std::io::{BufWriter, Write};
+
 use crate::cli::{Cli, Command};
 use crate::{Code, CommandError, Context, Exit};
 
 /// The longest time limit that can be set, in seconds.
 const YEAR: u64 = 365 * 24 * 60 * 60;
+
+/// How much of a document is written at once, in bytes.
+const OUTPUT_PIECE: usize = 64 << 10;
 
 /// Runs a command.
 ///
@@ -76,8 +81,11 @@ fn print_json(context: &mut Context<'_>, value: impl serde::Serialize) -> Result
         #[serde(flatten)]
         value: T,
     }
-    serde_json::to_writer_pretty(&mut *context.out, &Document { schema: 1, value })?;
-    writeln!(context.out)?;
+    // Standard output is written by the line, of which there are a score for each function.
+    let mut out = BufWriter::with_capacity(OUTPUT_PIECE, &mut *context.out);
+    serde_json::to_writer_pretty(&mut out, &Document { schema: 1, value })?;
+    writeln!(out)?;
+    out.flush()?;
     Ok(())
 }
 
