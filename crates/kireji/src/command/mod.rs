@@ -1,6 +1,7 @@
 //! The commands, one module each.
 
 pub mod bind;
+mod change;
 pub mod doctor;
 pub mod driver;
 pub mod explain;
@@ -14,6 +15,7 @@ mod outcome;
 mod pending;
 pub mod recover;
 mod refuse;
+pub mod release;
 pub mod reserve;
 mod rom;
 pub mod run;
@@ -49,6 +51,7 @@ pub fn run(cli: Cli, context: &mut Context<'_>) -> Result<Code, CommandError> {
         Command::Show(args) => show::run(&args, context)?,
         Command::Reserve(args) => reserve::run(&args, context)?,
         Command::Verify(args) => verify::run(&args, context)?,
+        Command::Release(args) => release::run(&args, context)?,
         Command::Undo(args) => undo::run(&args, context)?,
         Command::Take(args) => take::run(&args, context)?,
         Command::Return(args) => give_back::run(&args, context)?,
