@@ -45,6 +45,13 @@ impl Script {
         self.step(json!({"await": "query-pci"}))
     }
 
+    /// Runs the test script that is in the guest's disk, whose command writes `output` and ends
+    /// with `code`.
+    #[must_use]
+    pub fn test_script(self, code: i32, output: &str) -> Self {
+        self.step(json!({"test": code, "output": output}))
+    }
+
     /// Lets time pass.
     #[must_use]
     pub fn wait(self, time: Duration) -> Self {
@@ -207,6 +214,9 @@ impl Guest {
             std::thread::sleep(Duration::from_millis(time));
         } else if let Some(session) = step["debugger"].as_str() {
             self.debugger(session);
+        } else if let Some(code) = step["test"].as_i64() {
+            let sent = run_test(code, step["output"].as_str().unwrap_or_default());
+            self.say(&sent);
         } else if let Some(reason) = step["shutdown"].as_str() {
             shut_down(&mut self.control, reason);
             return Some(0);
@@ -242,6 +252,31 @@ impl Guest {
             self.say(&format!("{text}\r\n{answer}{PROMPT}"));
         }
     }
+}
+
+/// Runs the script of a test as the guest would, and returns what it sends.
+fn run_test(code: i64, output: &str) -> String {
+    let disk = std::env::args().find_map(|argument| {
+        let (_, rest) = argument.split_once("filename=")?;
+        rest.split(',').next().filter(|name| name.ends_with("overlay.qcow2")).map(str::to_owned)
+    });
+    let disk = std::fs::read(disk.expect("an overlay")).expect("the overlay");
+    // A small file lies in one piece.
+    let text = String::from_utf8_lossy(&disk);
+    let start = text.find("#!/bin/sh\n# Written by kireji").expect("the script");
+    let script = text[start..].split('\0').next().expect("the script").to_owned();
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| directory.path().join(name).to_string_lossy().into_owned();
+    let command = format!("printf %s '{output}'\nexit {code}\n");
+    std::fs::write(path("command"), command).expect("the command");
+    std::fs::write(path("line"), "").expect("the line");
+    let script = script
+        .replace("/tmp/", &path(""))
+        .replace("/boot/home/kireji-test.command", &path("command"))
+        .replace("> /dev/dprintf", &format!(">> {}", path("line")));
+    let ended = Command::new("/bin/sh").args(["-c", &script]).status().expect("a shell");
+    assert!(ended.success(), "the script of the test");
+    std::fs::read_to_string(path("line")).expect("the line")
 }
 
 /// The answers of a recorded session, by their commands.

@@ -2,6 +2,7 @@
 //! what is tried inside a rig.
 
 pub mod acpi;
+pub mod boot;
 pub mod corpus;
 pub mod fake_guest;
 pub mod fake_kernel;

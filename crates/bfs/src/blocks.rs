@@ -9,7 +9,10 @@ use crate::storage::Storage;
 /// Blocks with their new content.
 pub(crate) type Changes<'a> = Vec<(u64, &'a [u8])>;
 
-/// The blocks of a volume, as the transaction under way sees them.
+/// The blocks of a volume, as the operation under way sees them.
+///
+/// What an operation changed is held when it is complete, until the transaction that it belongs to
+/// is written: it may have several.
 ///
 /// Metadata go through [`get`](Self::get) and [`modify`](Self::modify); the content of files goes
 /// to the storage directly. A block changes from the one kind to the other only by way of
@@ -23,11 +26,24 @@ pub(crate) struct Blocks<S> {
     young: HashMap<u64, Arc<[u8]>>,
     old: HashMap<u64, Arc<[u8]>>,
     per_generation: usize,
-    changed: BTreeMap<u64, Box<[u8]>>,
-    /// Changed blocks that nothing on the volume refers to yet: they need not go through the log.
-    fresh: BTreeSet<u64>,
+    changed: Changed,
+    held: Changed,
     /// Blocks whose newest content is in the log of a volume that is not to be written.
     redirected: BTreeMap<u64, u64>,
+}
+
+/// Changed blocks.
+#[derive(Debug, Default)]
+struct Changed {
+    content: BTreeMap<u64, Box<[u8]>>,
+    /// Those that nothing on the volume refers to yet: they need not go through the log.
+    fresh: BTreeSet<u64>,
+}
+
+impl Changed {
+    fn logged_count(&self) -> usize {
+        self.content.len() - self.fresh.len()
+    }
 }
 
 impl<S: Storage> Blocks<S> {
@@ -38,8 +54,8 @@ impl<S: Storage> Blocks<S> {
             young: HashMap::new(),
             old: HashMap::new(),
             per_generation: ((cache / 2) >> shift).max(8),
-            changed: BTreeMap::new(),
-            fresh: BTreeSet::new(),
+            changed: Changed::default(),
+            held: Changed::default(),
             redirected: BTreeMap::new(),
         }
     }
@@ -58,7 +74,8 @@ impl<S: Storage> Blocks<S> {
 
     /// Returns the content of a block.
     pub(crate) fn get(&mut self, block: u64) -> Result<Arc<[u8]>> {
-        if let Some(content) = self.changed.get(&block) {
+        let changed = self.changed.content.get(&block);
+        if let Some(content) = changed.or_else(|| self.held.content.get(&block)) {
             return Ok(Arc::from(&**content));
         }
         if let Some(content) = self.young.get(&block) {
@@ -83,20 +100,20 @@ impl<S: Storage> Blocks<S> {
         self.young.insert(block, content);
     }
 
-    /// Returns the content of a block for the transaction to change.
+    /// Returns the content of a block for the operation to change.
     pub(crate) fn modify(&mut self, block: u64) -> Result<&mut [u8]> {
-        if !self.changed.contains_key(&block) {
+        if !self.changed.content.contains_key(&block) {
             let content = self.get(block)?;
-            self.changed.insert(block, Box::from(&*content));
+            self.changed.content.insert(block, Box::from(&*content));
         }
-        Ok(self.changed.entry(block).or_default())
+        Ok(self.changed.content.entry(block).or_default())
     }
 
     /// Returns a block of zeros in place of one that was just allocated.
     pub(crate) fn fresh(&mut self, block: u64) -> &mut [u8] {
-        self.fresh.insert(block);
+        self.changed.fresh.insert(block);
         let zeros = vec![0; self.size()].into_boxed_slice();
-        let content = self.changed.entry(block).or_default();
+        let content = self.changed.content.entry(block).or_default();
         *content = zeros;
         content
     }
@@ -104,10 +121,11 @@ impl<S: Storage> Blocks<S> {
     /// Drops what is known of blocks that are metadata no longer.
     pub(crate) fn forget(&mut self, first: u64, length: u64) {
         let range = first..first + length;
-        let changed: Vec<_> = self.changed.range(range.clone()).map(|(block, _)| *block).collect();
+        let changed = self.changed.content.range(range.clone());
+        let changed: Vec<_> = changed.map(|(block, _)| *block).collect();
         for block in changed {
-            self.changed.remove(&block);
-            self.fresh.remove(&block);
+            self.changed.content.remove(&block);
+            self.changed.fresh.remove(&block);
         }
         if length > (self.young.len() + self.old.len()) as u64 {
             self.young.retain(|block, _| !range.contains(block));
@@ -120,32 +138,48 @@ impl<S: Storage> Blocks<S> {
         }
     }
 
-    /// Drops the transaction.
+    /// Drops what the operation under way changed.
     pub(crate) fn abort(&mut self) {
-        self.changed.clear();
-        self.fresh.clear();
+        self.changed = Changed::default();
     }
 
-    /// Number of blocks that would go through the log.
+    /// Number of blocks that would go through the log for the operation under way.
     pub(crate) fn logged_count(&self) -> usize {
-        self.changed.len() - self.fresh.len()
+        self.changed.logged_count()
+    }
+
+    /// The same for those before it in its transaction.
+    pub(crate) fn held_count(&self) -> usize {
+        self.held.logged_count()
+    }
+
+    /// Completes the operation under way: what it changed is part of the transaction.
+    pub(crate) fn hold(&mut self) {
+        let Changed { mut content, mut fresh } = std::mem::take(&mut self.changed);
+        self.held.content.append(&mut content);
+        self.held.fresh.append(&mut fresh);
     }
 
     /// The blocks that the transaction changed: those that go through the log, then the others.
     pub(crate) fn changes(&self) -> (Changes<'_>, Changes<'_>) {
-        self.changed
+        self.held
+            .content
             .iter()
             .map(|(block, content)| (*block, &**content))
-            .partition(|(block, _)| !self.fresh.contains(block))
+            .partition(|(block, _)| !self.held.fresh.contains(block))
     }
 
-    /// Makes the changes part of what is on the volume.
+    /// Makes the transaction part of what is on the volume.
     pub(crate) fn settle(&mut self) {
-        self.fresh.clear();
-        for (block, content) in std::mem::take(&mut self.changed) {
+        for (block, content) in std::mem::take(&mut self.held).content {
             self.old.remove(&block);
             self.keep(block, Arc::from(content));
         }
+    }
+
+    /// Drops the transaction, which could not be written.
+    pub(crate) fn drop_held(&mut self) {
+        self.held = Changed::default();
     }
 
     /// Reads whole blocks past the cache.

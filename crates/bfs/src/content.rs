@@ -58,6 +58,7 @@ impl<S: Storage> Volume<S> {
             self.replace_content(node, source, size)?;
             return Ok(node);
         }
+        self.make_room(self.super_block.blocks_for(size))?;
         let bits = mode::FILE | permissions & 0o7777;
         self.transact(|volume| {
             volume.add(directory, name, bits, |volume, inode| {
@@ -82,6 +83,7 @@ impl<S: Storage> Volume<S> {
         let wanted = self.super_block.blocks_for(size);
         // With the arrays that lead to them, and trees that grow.
         let wanted = wanted + wanted / 256 + 8;
+        self.make_room(wanted)?;
         let free = self.free_blocks();
         if wanted + 16 > free {
             let old = self.super_block.blocks_for(inode.stream().capacity());
@@ -145,6 +147,8 @@ impl<S: Storage> Volume<S> {
     /// # Errors
     /// `node` is not a file; no space; the volume is damaged or cannot be written.
     pub fn write(&mut self, node: NodeId, offset: u64, bytes: &[u8]) -> Result<()> {
+        let end = offset.saturating_add(bytes.len() as u64);
+        self.make_room(self.super_block.blocks_for(end))?;
         self.transact(|volume| {
             let before = volume.file(node)?;
             let mut inode = before.clone();

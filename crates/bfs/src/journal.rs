@@ -105,17 +105,49 @@ impl<S: Storage> Volume<S> {
         length - length.div_ceil(ARRAY_HOLDS + 1)
     }
 
-    /// Completes the transaction under way.
-    ///
+    /// Completes the operation under way, and the transaction that it belongs to: its own, or in a
+    /// batch one that ends when it fills half of the log.
+    pub(crate) fn complete(&mut self) -> Result<()> {
+        let used = self.settle_space()?;
+        let (logged, capacity) = (self.blocks.logged_count(), self.capacity());
+        if logged > capacity {
+            return Err(Error::TransactionTooLarge { blocks: logged, capacity });
+        }
+        if self.blocks.held_count() + logged > capacity {
+            self.commit()?;
+        }
+        let before = self.super_block.used_blocks();
+        self.super_block.set_used_blocks(used);
+        self.blocks.hold();
+        self.space.hold();
+        if self.batch && self.blocks.held_count() <= capacity / 2 {
+            return Ok(());
+        }
+        let done = self.commit();
+        if done.is_err() && !self.failed {
+            self.super_block.set_used_blocks(before);
+        }
+        done
+    }
+
+    /// Writes the transaction of all complete operations.
+    pub(crate) fn commit(&mut self) -> Result<()> {
+        let done = self.write_transaction();
+        if done.is_err() {
+            // Operations that were told to be complete are not, or one may be by half.
+            self.failed |= self.batch;
+            self.blocks.drop_held();
+        } else {
+            self.blocks.settle();
+        }
+        self.space.settle(self.super_block.ag_shift);
+        done
+    }
+
     /// New blocks are written in place, for nothing refers to them yet. Then the log, then the
     /// super block that makes it count; from there on a replay gives the new state. Then the
     /// blocks in place, and the super block that empties the log.
-    pub(crate) fn commit(&mut self) -> Result<()> {
-        let used = self.settle_space()?;
-        let logged = self.blocks.logged_count();
-        if logged > self.capacity() {
-            return Err(Error::TransactionTooLarge { blocks: logged, capacity: self.capacity() });
-        }
+    fn write_transaction(&mut self) -> Result<()> {
         let (changes, fresh) = self.blocks.changes();
         if changes.is_empty() && fresh.is_empty() {
             return Ok(());
@@ -135,7 +167,6 @@ impl<S: Storage> Volume<S> {
         self.barrier()?;
         // From here on, what is on the volume and what is in memory may differ.
         self.failed = true;
-        self.super_block.set_used_blocks(used);
         self.super_block.set_log(start, end);
         self.write_super_block()?;
         self.barrier()?;
@@ -145,7 +176,6 @@ impl<S: Storage> Volume<S> {
         self.barrier()?;
         self.super_block.set_log(end, end);
         self.write_super_block()?;
-        self.blocks.settle();
         self.failed = false;
         Ok(())
     }

@@ -29,7 +29,7 @@ fn valid(name: &[u8]) -> Result<()> {
 }
 
 impl<S: Storage> Volume<S> {
-    /// Does something as one transaction: all of it or nothing.
+    /// Does something all or not at all: as one transaction, or in a batch as a part of one.
     pub(crate) fn transact<T>(&mut self, action: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         if !self.writable {
             return Err(Error::ReadOnly);
@@ -37,7 +37,8 @@ impl<S: Storage> Volume<S> {
         if self.failed {
             return Err(Error::Failed);
         }
-        let done = action(self).and_then(|value| self.commit().map(|()| value));
+        self.make_room(0)?;
+        let done = action(self).and_then(|value| self.complete().map(|()| value));
         if done.is_err() {
             self.blocks.abort();
             self.space.abort();

@@ -1,5 +1,7 @@
 //! Which blocks are free: the bitmap, and finding room in it.
 
+use std::collections::BTreeMap;
+
 use crate::bytes::to_usize;
 use crate::error::{Error, Result, damaged};
 use crate::storage::Storage;
@@ -14,11 +16,15 @@ const LONGEST_RUN: u64 = 65535;
 #[derive(Debug, Default)]
 pub(crate) struct Space {
     groups: Vec<Group>,
-    /// Freed by the transaction under way: the bits go when it is complete, so that nothing it
-    /// writes can meet what it replaces.
+    /// Freed by the operation under way: the bits go when it is complete.
     released: Vec<(u64, u64)>,
-    /// Blocks allocated by the transaction under way.
+    /// Blocks allocated by the operation under way.
     taken: u64,
+    /// Freed by operations that are complete, but not written yet: nothing may be written there,
+    /// for the volume still refers to it. First block and length, which lie in one group.
+    held: BTreeMap<u64, u64>,
+    /// Blocks in them.
+    held_blocks: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -35,9 +41,29 @@ impl Space {
         Self { groups: vec![group; to_usize(groups)], ..Self::default() }
     }
 
-    /// Forgets the transaction under way and everything that was concluded from it.
+    /// Forgets the operation under way and everything that was concluded from it.
     pub(crate) fn abort(&mut self) {
-        *self = Self::new(self.groups.len() as u64);
+        let held = std::mem::take(&mut self.held);
+        *self = Self { held, held_blocks: self.held_blocks, ..Self::new(self.groups.len() as u64) };
+    }
+
+    /// Completes the operation under way.
+    pub(crate) fn hold(&mut self) {
+        for (first, length) in std::mem::take(&mut self.released) {
+            self.held.insert(first, length);
+            self.held_blocks += length;
+        }
+        self.taken = 0;
+    }
+
+    /// What the transaction freed is free indeed, or is not after all.
+    pub(crate) fn settle(&mut self, shift: u32) {
+        for first in std::mem::take(&mut self.held).into_keys() {
+            let hint = &mut self.groups[to_usize(first >> shift)];
+            hint.first_free = hint.first_free.min(first & ((1 << shift) - 1));
+            hint.longest = u64::MAX;
+        }
+        self.held_blocks = 0;
     }
 }
 
@@ -74,10 +100,17 @@ impl Bits {
 }
 
 impl<S: Storage> Volume<S> {
-    /// Number of free blocks, by the super block and the transaction under way.
+    /// Number of free blocks, by the super block and the operations under way.
     pub(crate) fn free_blocks(&self) -> u64 {
-        let used = self.super_block.used_blocks() + self.space.taken;
+        let used = self.super_block.used_blocks() + self.space.taken + self.space.held_blocks;
         self.super_block.num_blocks.saturating_sub(used)
+    }
+
+    /// Writes the operations before, if what they freed is needed for `wanted` blocks.
+    pub(crate) fn make_room(&mut self, wanted: u64) -> Result<()> {
+        let spare = self.super_block.num_blocks / 8;
+        let short = self.free_blocks() < wanted.saturating_add(spare);
+        if self.space.held_blocks > 0 && short { self.commit() } else { Ok(()) }
     }
 
     fn bits(&mut self, group: u64) -> Result<Bits> {
@@ -87,6 +120,12 @@ impl<S: Storage> Volume<S> {
         let mut bytes = Vec::with_capacity(to_usize(blocks << self.super_block.block_shift));
         for block in first..first + blocks {
             bytes.extend_from_slice(&self.blocks.get(block)?);
+        }
+        let base = group << self.super_block.ag_shift;
+        for (first, length) in self.space.held.range(base..base + count) {
+            for bit in first - base..first - base + length {
+                bytes[to_usize(bit / 8)] |= 1 << (bit % 8);
+            }
         }
         Ok(Bits { bytes, count })
     }
@@ -165,21 +204,20 @@ impl<S: Storage> Volume<S> {
         Ok(())
     }
 
-    /// Frees blocks when the transaction is complete.
+    /// Frees blocks when the operation is complete.
     pub(crate) fn release(&mut self, first: u64, length: u64) {
         self.space.released.push((first, length));
     }
 
-    /// Clears the bits of what the transaction freed, and returns the new number of used blocks.
+    /// Clears the bits of what the operation freed, and returns the new number of used blocks.
     pub(crate) fn settle_space(&mut self) -> Result<u64> {
-        let released = std::mem::take(&mut self.space.released);
         let mut used = self.super_block.used_blocks() + self.space.taken;
-        for (first, length) in released {
+        for index in 0..self.space.released.len() {
+            let (first, length) = self.space.released[index];
             self.mark(first, length, false)?;
             self.blocks.forget(first, length);
             used = used.saturating_sub(length);
         }
-        self.space.taken = 0;
         Ok(used)
     }
 
@@ -202,12 +240,6 @@ impl<S: Storage> Volume<S> {
                 *byte ^= mask;
             }
             at = end;
-        }
-        if !used {
-            let group = to_usize(first >> self.super_block.ag_shift);
-            let hint = &mut self.space.groups[group];
-            hint.first_free = hint.first_free.min(first & ((1 << self.super_block.ag_shift) - 1));
-            hint.longest = u64::MAX;
         }
         Ok(())
     }

@@ -141,6 +141,8 @@ pub struct Volume<S> {
     /// A write went wrong after the transaction began to count.
     pub(crate) failed: bool,
     pub(crate) barriers: bool,
+    /// Several operations make one transaction.
+    pub(crate) batch: bool,
     pub(crate) clock: fn() -> Duration,
     pub(crate) unique: u16,
     pub(crate) indices: Option<HashMap<Vec<u8>, u64>>,
@@ -206,22 +208,37 @@ impl<S: Storage> Volume<S> {
             writable: matches!(options.access, Access::Write | Access::WriteClean),
             failed: false,
             barriers: options.barriers,
+            batch: false,
             clock: options.clock,
             unique: 0,
             indices: None,
         }
     }
 
-    /// Gives back the storage. Nothing is pending; but a flush of the storage may be.
+    /// Gives back the storage. Nothing is pending but a batch; a flush of the storage may be.
     pub fn into_storage(self) -> S {
         self.blocks.into_storage()
     }
 
-    /// Flushes the storage.
+    /// Completes operations together from now on, up to half of the log in one transaction, which
+    /// saves most of the writes and flushes of many small ones. Each is still done all or not at
+    /// all; but what is done after the last [`sync`](Self::sync) may be lost with this process, the
+    /// last operation first.
+    ///
+    /// An error when a transaction is written ends the batch: the volume then refuses more.
+    pub fn batch(&mut self) {
+        self.batch = true;
+    }
+
+    /// Writes what a batch left, and flushes the storage.
     ///
     /// # Errors
     /// What was written may be lost.
     pub fn sync(&mut self) -> Result<()> {
+        if self.failed {
+            return Err(Error::Failed);
+        }
+        self.commit()?;
         self.blocks.flush()
     }
 

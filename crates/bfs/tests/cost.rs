@@ -16,6 +16,7 @@ struct Cost {
     read: u64,
     writes: u64,
     written: u64,
+    flushes: u64,
 }
 
 #[derive(Clone)]
@@ -44,6 +45,9 @@ impl Storage for Counting {
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        let mut cost = self.cost.get();
+        cost.flushes += 1;
+        self.cost.set(cost);
         Ok(())
     }
 }
@@ -88,6 +92,33 @@ fn replacing_a_file_costs_the_file_not_the_volume() {
         assert!(cost.written < 200_000 + 2 * 40 * 2048, "{cost:?}");
     }
     assert!(large.reads <= small.reads + 4 && large.writes <= small.writes + 4);
+}
+
+#[test]
+fn many_files_in_a_batch_share_their_flushes() {
+    let storage = volume(400 << 20, 10);
+    let put = |name: char| {
+        storage.cost.set(Cost::default());
+        let mut volume = Volume::open(storage.clone(), &Options::default()).unwrap();
+        if name == 'b' {
+            volume.batch();
+        }
+        let directory = volume.lookup(b"bin").unwrap();
+        let content = [1; 3000];
+        for index in 0..1500 {
+            let name = format!("{name}{index}");
+            let mut source = content.as_slice();
+            volume.write_file(directory, name.as_bytes(), 0o644, &mut source, 3000).unwrap();
+        }
+        volume.sync().unwrap();
+        storage.cost.get()
+    };
+    let (alone, together) = (put('a'), put('b'));
+    println!("{alone:?}\n{together:?}");
+    assert!(alone.flushes > 3 * 1500, "{alone:?}");
+    assert!(together.flushes < 60, "{together:?}");
+    // Of a file there is its content and its inode, which lie together or nearly so.
+    assert!(together.writes < 3 * 1500 && together.writes * 3 < alone.writes, "{together:?}");
 }
 
 #[test]

@@ -130,6 +130,37 @@ const ACTIONS: &[(&str, Action)] = &[
     }),
 ];
 
+/// What goes on after [`ACTIONS`].
+const MORE: &[(&str, Action)] = &[
+    ("remove a new one", |volume| {
+        let root = volume.root();
+        volume.remove(root, b"new")
+    }),
+    ("make it again", |volume| put(volume, b"new", &pattern(60_000, 7))),
+    ("many", |volume| {
+        let root = volume.root();
+        let many = volume.create_directory(root, b"many", 0o755)?;
+        volume.create_file(many, b"a", 0o644).map(|_| ())
+    }),
+    ("empty a directory", |volume| {
+        let many = volume.lookup(b"many")?;
+        volume.remove(many, b"a")
+    }),
+    ("remove it", |volume| {
+        let root = volume.root();
+        volume.remove(root, b"many")
+    }),
+    ("replace again", |volume| put(volume, b"file1", &pattern(90_000, 8))),
+    ("remove a large one", |volume| {
+        let root = volume.root();
+        volume.remove(root, b"file59")
+    }),
+    ("append again", |volume| {
+        let node = volume.lookup(b"file2")?;
+        volume.append(node, &pattern(7_000, 9))
+    }),
+];
+
 fn filled(block_size: u32) -> Vec<u8> {
     let bytes = make(block_size, 16 << 20).into_storage();
     let mut volume = Volume::open(bytes, &options(Access::Write)).unwrap();
@@ -184,6 +215,51 @@ fn an_end_at_any_write_leaves_the_old_or_the_new() {
             }
             assert!(kinds[0] > 0 && kinds[1] > 0, "{name}: {kinds:?}");
         }
+    }
+}
+
+/// In a batch too, what is left is the state after some operation, and after no half of one.
+#[test]
+fn an_end_at_any_write_of_a_batch_leaves_the_state_after_some_operation() {
+    for block_size in SIZES {
+        let start = filled(block_size);
+        // Freed blocks are taken again, and directories are filled and emptied, within the batch.
+        let steps: Vec<_> = ACTIONS.iter().chain(MORE).map(|(_, action)| *action).collect();
+        let mut states = vec![seen(&start, Access::Read)];
+        let mut one_by_one = Volume::open(start.clone(), &options(Access::Write)).unwrap();
+        for step in &steps {
+            let left = Rc::new(Cell::new(usize::MAX));
+            let storage = Failing { bytes: one_by_one.into_storage(), left };
+            let mut volume = Volume::open(storage, &options(Access::Write)).unwrap();
+            step(&mut volume).unwrap();
+            let bytes = volume.into_storage().bytes;
+            states.push(seen(&bytes, Access::WriteClean));
+            one_by_one = Volume::open(bytes, &options(Access::Write)).unwrap();
+        }
+        let run = |writes: usize| {
+            let left = Rc::new(Cell::new(writes));
+            let storage = Failing { bytes: start.clone(), left: Rc::clone(&left) };
+            let mut volume = Volume::open(storage, &options(Access::Write)).unwrap();
+            volume.batch();
+            let done = steps.iter().try_for_each(|step| step(&mut volume));
+            let done = done.and_then(|()| volume.sync());
+            (done.is_ok(), writes - left.get(), volume.into_storage().bytes)
+        };
+        let (done, writes, whole) = run(1 << 20);
+        assert!(done && seen(&whole, Access::WriteClean) == *states.last().unwrap());
+        let mut found = vec![0; states.len()];
+        for count in 0..writes {
+            let (done, _, bytes) = run(count);
+            assert!(!done);
+            let state = seen(&bytes, Access::Read);
+            let at = states.iter().position(|known| *known == state);
+            found[at.unwrap_or_else(|| panic!("a half after {count} of {writes}"))] += 1;
+            let replayed = Volume::open(bytes, &options(Access::Write)).unwrap();
+            let report = check(&mut replayed.into_storage()).unwrap();
+            assert!(report.is_clean(), "{count}: {:#?}", report.findings);
+        }
+        assert!(found[0] > 0 && found[states.len() - 1] > 0, "{found:?}");
+        println!("blocks of {block_size}: {writes} writes, states {found:?}");
     }
 }
 

@@ -275,4 +275,25 @@ proptest! {
         let node = volume.root();
         prop_assert_eq!(read(&mut volume, node), root);
     }
+
+    /// Several operations in a transaction, on a volume with hardly room for them.
+    #[test]
+    fn a_batch_does_what_the_model_does(
+        size in 0_usize..4,
+        steps in proptest::collection::vec(step(), 1..120),
+        pause in 1_usize..40,
+    ) {
+        let mut volume = make(SIZES[size], 11 << 20);
+        let mut root = Node::new(Content::Directory(BTreeMap::new()));
+        for part in steps.chunks(pause) {
+            volume.batch();
+            for step in part {
+                apply(&mut volume, &mut root, step);
+            }
+            let node = volume.root();
+            prop_assert_eq!(read(&mut volume, node), root.clone());
+            volume.sync().unwrap();
+            volume = sound(volume);
+        }
+    }
 }

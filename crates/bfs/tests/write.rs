@@ -307,6 +307,40 @@ fn a_full_volume_says_so_and_stays_whole() {
     }
 }
 
+/// In a batch, what was freed cannot be used before it is written: near the end of the space that
+/// must not be noticed.
+#[test]
+fn a_batch_on_a_full_volume_uses_what_it_freed() {
+    for block_size in SIZES {
+        let mut volume = make(block_size, 12 << 20);
+        let root = volume.root();
+        volume.batch();
+        let put = |volume: &mut Volume<Vec<u8>>, name: &str, seed: usize| {
+            let content = pattern(600_000, seed);
+            volume.write_file(root, name.as_bytes(), 0, &mut content.as_slice(), 600_000)
+        };
+        let mut count = 0;
+        while put(&mut volume, &format!("file{count}"), count).is_ok() {
+            count += 1;
+        }
+        for round in 0..3 {
+            for index in 0..count {
+                let name = format!("file{index}");
+                if index % 3 == round {
+                    volume.remove(root, name.as_bytes()).unwrap();
+                }
+                put(&mut volume, &name, index + round).unwrap();
+            }
+        }
+        volume.sync().unwrap();
+        let mut volume = sound(volume);
+        for index in 0..count {
+            let node = volume.lookup(format!("file{index}").as_bytes()).unwrap();
+            assert_eq!(read(&mut volume, node), pattern(600_000, index + 2));
+        }
+    }
+}
+
 #[test]
 fn a_source_that_ends_early_changes_nothing() {
     let mut volume = make(2048, 12 << 20);

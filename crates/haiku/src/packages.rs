@@ -172,20 +172,20 @@ pub fn kernel<S: Storage>(volume: &mut Volume<S>) -> Result<(String, Vec<u8>), P
     Ok((found.name.clone(), bytes))
 }
 
-/// An add-on that a package of the volume has.
+/// An add-on or a library that a package of the volume has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PackagedAddOn {
     /// The name of the package, without its version.
     pub package: String,
     /// Where the package is installed.
     pub hierarchy: Hierarchy,
-    /// The path in the package: `add-ons/kernel/…` and the like.
+    /// The path in the package: `add-ons/kernel/…`, `lib/…`.
     pub path: String,
     /// What it leads to, if it is a link.
     pub target: Option<String>,
 }
 
-/// Lists what the packages of a volume have below `add-ons`. A package that cannot be read is
+/// Lists what the packages of a volume have below `add-ons` and `lib`. A package that cannot be read is
 /// left out: Haiku does not mount it either.
 ///
 /// # Errors
@@ -207,7 +207,7 @@ pub fn add_ons<S: Storage>(volume: &mut Volume<S>) -> Result<Vec<PackagedAddOn>,
                 EntryKind::Symlink(target) => Some(String::from_utf8_lossy(&target).into_owned()),
             };
             let Ok(path) = String::from_utf8(entry.path) else { continue };
-            if path.starts_with("add-ons/") {
+            if path.starts_with("add-ons/") || path.starts_with("lib/") {
                 let (package, hierarchy) = (package.to_owned(), found.hierarchy);
                 add_ons.push(PackagedAddOn { package, hierarchy, path, target });
             }

@@ -53,7 +53,7 @@ impl Test {
              /bin/sh /boot/{COMMAND} > $out.whole 2>&1 < /dev/null\n\
              code=$?\n\
              head -c {LARGEST} $out.whole > $out\n\
-             sum=$({ cat $out; printf %s $code; } | cksum)\n\
+             sum=$({{ cat $out; printf %s $code; }} | cksum)\n\
              for copy in 0 1; do\n\
              \tnumber=0\n\
              \tbase64 -w {WIDTH} < $out | while read -r line; do\n\
@@ -134,9 +134,8 @@ impl Reader {
         // The exit code is a part of what the checksum is of.
         let digits = code.to_string();
         let Some(length) = length.checked_sub(digits.len()) else { return Read::More };
-        let is_whole = |output: &Vec<u8>| {
-            i64::from(cksum(&[output, digits.as_bytes()].concat())) == sum
-        };
+        let is_whole =
+            |output: &Vec<u8>| i64::from(cksum(&[output, digits.as_bytes()].concat())) == sum;
         if length <= LARGEST {
             for first in [copy, 1 - copy] {
                 let output = self.joined(first, length);

@@ -31,6 +31,6 @@ pub use measured::Measured;
 pub use owner::Owner;
 pub use runner::{Finished, Program, RunError, Runner, SystemRunner};
 pub use sysroot::{
-    ArchiveError, DeviceNumber, MANIFEST, Manifest, Node, NodeKind, ReadError, Record, Sysroot,
-    pack,
+    ArchiveError, DeviceNumber, Directory, MANIFEST, Manifest, Node, NodeKind, ReadError, Record,
+    Sysroot, pack,
 };

@@ -9,17 +9,33 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use clap::Parser;
+use testkit::fake_kernel::FakeKernel;
 use testkit::tree::{Bar, Function, Tree};
 
 /// Functions of the large host, and of an ordinary one.
 const MANY: usize = 4096;
 const FEW: usize = 100;
+/// Functions of the hosts by which it is seen whether time and memory grow with them and no faster.
+///
+/// The first is the start; the database of names, read at once and dropped, hides what the first
+/// thousands take of memory.
+const COUNTS: [usize; 4] = [64, 4096, 8192, 16_384];
 /// How often each is measured, one after the other, so that all meet the same load.
 const ROUNDS: usize = 9;
 
+/// Makes this program list the host that follows, and print the memory that it took at most.
+const PEAK: &str = "--peak";
+
 fn main() {
+    let arguments: Vec<_> = std::env::args().collect();
+    if let [_, first, root] = &arguments[..]
+        && first == PEAK
+    {
+        return list_and_tell(Path::new(root));
+    }
     // `cargo test --all-targets` starts it too.
-    if !std::env::args().any(|argument| argument == "--bench") {
+    if !arguments.iter().any(|argument| argument == "--bench") {
         return;
     }
     let many = host(MANY);
@@ -37,11 +53,52 @@ fn main() {
         let took = measured(|| kireji(few.root(), args));
         goal(&format!("ms for kireji {}, {FEW} functions", args.join(" ")), ms(took), most);
     }
-    for count in [64, 1024, 16_384] {
+    let [_, few, more, many] = COUNTS.map(|count| {
         let tree = host(count);
         let took = measured(|| kireji(tree.root(), &["list", "--json"]));
-        println!("  {count} functions: {:.1} µs each", ms(took) * 1000.0 / count_of(count));
-    }
+        let (took, peak) = (ms(took), peak(tree.root()));
+        println!("  {count} functions: {took:.1} ms, {peak:.0} KiB at most");
+        (took, peak, count_of(count))
+    });
+    // Beside what a start takes, each function of the largest host takes what one of the second
+    // largest does.
+    let each = |value: fn(&(f64, f64, f64)) -> f64| {
+        let slope = |one: &(f64, f64, f64), other: &(f64, f64, f64)| {
+            (value(other) - value(one)) / (other.2 - one.2)
+        };
+        slope(&more, &many) / slope(&few, &more)
+    };
+    goal("of the time for each further function, where there are many", each(|at| at.0), 1.5);
+    goal("of the memory for each further function, where there are many", each(|at| at.1), 1.5);
+}
+
+/// What a list of the host takes of memory at most, in KiB.
+fn peak(root: &Path) -> f64 {
+    let this = std::env::current_exe().unwrap();
+    let output = Command::new(this).arg(PEAK).arg(root).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
+}
+
+/// Lists in this process, which then tells its own peak (proc_pid_status(5), VmHWM).
+fn list_and_tell(root: &Path) {
+    let host = host::Sysroot::at(root).unwrap();
+    let kernel = FakeKernel::new(Tree::new());
+    let mut context = kireji::Context {
+        host: &host,
+        writable: false,
+        runner: &host::SystemRunner,
+        writer: &kernel,
+        clock: &host::SystemClock,
+        vars: kireji::Vars::default(),
+        out: &mut std::io::sink(),
+        err: &mut std::io::sink(),
+        width: None,
+    };
+    let cli = kireji::cli::Cli::try_parse_from(["kireji", "list", "--json"]).unwrap();
+    assert_eq!(kireji::run(cli, &mut context), kireji::Exit::Done);
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    println!("{}", line.trim().trim_end_matches(" kB"));
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a few thousand")]

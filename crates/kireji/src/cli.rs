@@ -39,7 +39,9 @@ pub enum Command {
     Reserve(command::reserve::Args),
     /// Verify that what is reserved is so, now and at the next boot
     Verify(command::verify::Args),
-    /// Revert what `reserve` did last
+    /// Give a reserved card back to its own driver from the next boot on
+    Release(command::release::Args),
+    /// Revert what `reserve` or `release` did last
     Undo(command::undo::Args),
     /// Take a card from its driver and give it to vfio-pci
     #[command(visible_alias = "detach", after_long_help = help::TAKE)]

@@ -1,7 +1,7 @@
 //! What a command reaches the machine and the user through.
 
 use std::ffi::OsString;
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -62,6 +62,8 @@ pub struct Vars {
     pub cache: PathBuf,
     /// The QEMU to use instead of the one in `PATH` (`KIREJI_QEMU`).
     pub qemu: Option<PathBuf>,
+    /// Reads a line that the person answers with, where there is a terminal to ask on.
+    pub answer: Option<fn() -> io::Result<String>>,
 }
 
 impl Vars {
@@ -102,6 +104,7 @@ impl Vars {
             state: dir("XDG_STATE_HOME", ".local/state"),
             cache: dir("XDG_CACHE_HOME", ".cache"),
             qemu: var("KIREJI_QEMU").map(PathBuf::from),
+            answer: is_interactive().then_some(answer),
         }
     }
 
@@ -114,6 +117,17 @@ impl Vars {
         }
         line
     }
+}
+
+/// Whether a person can see a question and answer it.
+fn is_interactive() -> bool {
+    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
+fn answer() -> io::Result<String> {
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line)?;
+    Ok(line)
 }
 
 /// Quotes a word for a POSIX shell where it needs it.

@@ -1,6 +1,6 @@
 //! Tables of text, fitted to the terminal.
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
@@ -53,6 +53,7 @@ impl Table {
             let left = width.saturating_sub(fixed(&shown, &widths)).max(1);
             widths[last] = widths[last].min(left);
         }
+        let mut out = BufWriter::new(out);
         for row in &mut self.rows {
             let mut line = String::new();
             for column in &shown {
@@ -63,7 +64,7 @@ impl Table {
             }
             writeln!(out, "{}", line.trim_end())?;
         }
-        Ok(())
+        out.flush()
     }
 
     fn widths(&self) -> Vec<usize> {

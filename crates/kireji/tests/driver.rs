@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use haiku::hpkg::{About, NewContent, NewEntry};
 use kireji::Exit;
 
 fn kireji(directory: &Path, args: &[&str]) -> Output {
@@ -90,43 +91,36 @@ fn a_driver_goes_in_and_comes_out_without_a_trace() {
     done(path, &["image", "check", "disk"]);
 }
 
-/// A number of 7 bits a byte, as packages have it.
-fn leb(number: usize) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut left = number;
-    loop {
-        let low = u8::try_from(left & 0x7f).unwrap();
-        left >>= 7;
-        bytes.push(if left > 0 { low | 0x80 } else { low });
-        if left == 0 {
-            return bytes;
-        }
-    }
-}
-
-/// A package with one file, neither compressed nor more than a reader of it needs.
-fn package(name: &str, content: &[u8]) -> Vec<u8> {
-    let tag = |id: usize, kind: usize, children: usize, encoding: usize| {
-        leb((encoding << 11) + (children << 10) + (kind << 7) + id + 1)
+/// The package `haiku` of a revision: a kernel, and what kernels of Haiku come with.
+fn package(revision: u64, kernel: &[u8]) -> Vec<u8> {
+    let file = |path: &str, bytes: &[u8]| NewEntry {
+        path: path.to_owned(),
+        content: NewContent::File { bytes: bytes.to_vec(), executable: false },
     };
-    let mut contents = vec![0];
-    contents.extend(tag(0, 3, 1, 0));
-    contents.extend([name.as_bytes(), b"\0"].concat());
-    contents.extend(tag(13, 4, 0, 1));
-    contents.extend([leb(content.len()), leb(0)].concat());
-    contents.extend([0, 0]);
-    let about = [0, 0];
-    let heap = [content, &contents, &about].concat();
-    let mut header = b"hpkg\0\x50\0\x02".to_vec();
-    let wide = |number: usize| (number as u64).to_be_bytes();
-    let narrow = |number: usize| u32::try_from(number).unwrap().to_be_bytes();
-    header.extend(wide(80 + heap.len()));
-    header.extend([0, 1, 0, 0]);
-    header.extend(narrow(65536));
-    header.extend([wide(heap.len()), wide(heap.len())].concat());
-    header.extend([narrow(about.len()), narrow(1), narrow(0), narrow(0)].concat());
-    header.extend([wide(contents.len()), wide(1), wide(0)].concat());
-    [header, heap].concat()
+    let link = |path: &str, target: &str| NewEntry {
+        path: path.to_owned(),
+        content: NewContent::Symlink(target.to_owned()),
+    };
+    let about = About {
+        name: "haiku".to_owned(),
+        version: "r1~beta6_hrev59000".to_owned(),
+        revision,
+        architecture: "x86_64".to_owned(),
+        summary: "The Haiku base system".to_owned(),
+        vendor: "somebody".to_owned(),
+        packager: "somebody <none@example.org>".to_owned(),
+        copyright: "2026 somebody".to_owned(),
+        license: "MIT".to_owned(),
+        requires: Vec::new(),
+    };
+    let entries = [
+        file("kernel_x86_64", kernel),
+        file("add-ons/kernel/bus_managers/pci", b"ELF"),
+        file("add-ons/kernel/drivers/misc/sample", b"ELF"),
+        link("add-ons/kernel/boot/sample", "../drivers/misc/sample"),
+        file("lib/libroot.so", b"ELF"),
+    ];
+    haiku::hpkg::write(&about, &entries, 1_790_000_000).unwrap()
 }
 
 #[test]
@@ -135,10 +129,10 @@ fn symbols_are_looked_up_in_the_kernel_of_an_image() {
     let path = directory.path();
     std::fs::copy(sample("legacy.so"), path.join("legacy.so")).unwrap();
     let kernel = std::fs::read(sample("kernel.so")).unwrap();
-    std::fs::write(path.join("haiku-1.hpkg"), package("kernel_x86_64", &kernel)).unwrap();
+    std::fs::write(path.join("haiku-1.hpkg"), package(1, &kernel)).unwrap();
     // One that lacks what the driver wants.
     let other = std::fs::read(sample("module.so")).unwrap();
-    std::fs::write(path.join("haiku-2.hpkg"), package("kernel_x86_64", &other)).unwrap();
+    std::fs::write(path.join("haiku-2.hpkg"), package(2, &other)).unwrap();
     for (disk, file) in [("one", "haiku-1.hpkg"), ("two", "haiku-2.hpkg")] {
         done(path, &["image", "mkfs", disk, "--size", "12M"]);
         done(path, &["image", "mkdir", "-p", disk, "system/packages"]);
@@ -156,4 +150,73 @@ fn symbols_are_looked_up_in_the_kernel_of_an_image() {
     assert_eq!(output.status.code(), Some(i32::from(Exit::DriverNotLoaded as u8)));
     done(path, &["driver", "install", "legacy.so", "--image", "one"]);
     assert!(done(path, &["image", "info", "one"]).contains("haiku-1.hpkg"));
+}
+
+/// Every file of an image with its content, and every link with its target.
+fn everything(directory: &Path, disk: &str) -> Vec<(String, String)> {
+    let listed = done(directory, &["image", "ls", "-R", "--json", disk]);
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    let mut found = Vec::new();
+    for entry in listed["entries"].as_array().unwrap() {
+        let path = entry["path"].as_str().unwrap();
+        let content = match entry["kind"].as_str().unwrap() {
+            "file" => {
+                let output = kireji(directory, &["image", "cat", disk, path]);
+                assert!(output.status.success());
+                format!("{:x?} {}", output.stdout, entry["modified"])
+            }
+            _ => entry["target"].to_string(),
+        };
+        found.push((path.to_owned(), content));
+    }
+    found
+}
+
+#[test]
+fn an_image_with_packages_is_as_it_was_after_a_driver_has_gone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    std::fs::copy(sample("module.so"), path.join("sample.so")).unwrap();
+    let kernel = std::fs::read(sample("kernel.so")).unwrap();
+    std::fs::write(path.join("haiku-1.hpkg"), package(1, &kernel)).unwrap();
+    std::fs::write(path.join("packages"), "Package haiku {\n\tBlockedEntries {\n\t\tx\n\t}\n}")
+        .unwrap();
+    let disks = ["one", "two"];
+    for disk in disks {
+        done(path, &["image", "mkfs", disk, "--size", "12M"]);
+        done(path, &["image", "mkdir", "-p", disk, "system/packages", "system/settings"]);
+        done(path, &["image", "put", disk, "haiku-1.hpkg", "system/packages"]);
+        done(path, &["image", "put", disk, "packages", "system/settings"]);
+    }
+    let before = disks.map(|disk| everything(path, disk));
+    assert!(before[0].iter().any(|(path, _)| path.ends_with("haiku-1.hpkg")), "{before:?}");
+    let install = ["driver", "install", "sample.so", "--image", "one", "--image", "two", "--json"];
+    let text = done(path, &install);
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(json["images"][1]["changes"][0]["change"], "add-on");
+    let settings = done(path, &["image", "cat", "one", "system/settings/packages"]);
+    for entry in ["add-ons/kernel/boot/sample", "add-ons/kernel/drivers/misc/sample"] {
+        assert!(settings.contains(entry), "{settings}");
+    }
+    for (disk, before) in disks.iter().zip(&before) {
+        let output = kireji(path, &["driver", "remove", "sample", "--image", disk]);
+        assert!(output.status.success());
+        assert_eq!(&everything(path, disk), before);
+        done(path, &["image", "check", disk]);
+    }
+    let twice = ["driver", "install", "sample.so", "--image", "one", "--image", "./one"];
+    assert_eq!(kireji(path, &twice).status.code(), Some(i32::from(Exit::Usage as u8)));
+}
+
+#[test]
+fn images_for_32_bits_have_a_code_of_their_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let mut narrow = std::fs::read(sample("legacy.so")).unwrap();
+    narrow[4] = 1;
+    std::fs::write(path.join("narrow"), narrow).unwrap();
+    let output = kireji(path, &["driver", "check", "narrow"]);
+    assert_eq!(output.status.code(), Some(i32::from(Exit::DriverNotLoaded as u8)));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("E-X86-GCC2"), "{text}");
 }

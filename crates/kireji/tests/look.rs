@@ -4,7 +4,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use common::{kireji, kireji_at, kireji_with};
+use common::{kireji, kireji_at, kireji_to, kireji_with};
 use host::Sysroot;
 use kireji::Exit;
 use testkit::fake_kernel::FakeKernel;
@@ -185,6 +185,25 @@ fn host_of(count: usize) -> Tree {
     tree
 }
 
+/// A stream that counts how often it is written.
+#[derive(Default)]
+struct Counted {
+    writes: usize,
+    bytes: usize,
+}
+
+impl std::io::Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.writes += 1;
+        self.bytes += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// How much the host is asked for grows with its functions, and no faster.
 #[test]
 fn looking_takes_as_many_steps_as_there_are_functions() {
@@ -193,17 +212,33 @@ fn looking_takes_as_many_steps_as_there_are_functions() {
             let kernel = FakeKernel::new(host_of(count));
             let mut host = kernel.tree.sysroot();
             host.record();
+            let opens = host.opens();
             let ended = kireji_at(&host, &kernel, &[command, "--json"], true);
             assert!(ended.err.is_empty(), "{}", ended.err);
-            host.recorded().operations
+            (host.recorded().operations, host.opens() - opens)
         };
         let [few, more, many] = [64, 128, 256].map(steps);
-        assert_eq!(many - more, 2 * (more - few), "{command}: {few}, {more}, {many}");
-        // Four for the list; for the doctor also what decides for each function and its group.
-        let each = (more - few) / 64;
-        let most = if command == "list" { 6 } else { 24 };
-        assert!(each <= most, "{command} takes {each} steps for a function");
+        for (few, more, many) in [(few.0, more.0, many.0), (few.1, more.1, many.1)] {
+            assert_eq!(many - more, 2 * (more - few), "{command}: {few}, {more}, {many}");
+        }
+        let each = ((more.0 - few.0) / 64, (more.1 - few.1) / 64);
+        // For the list the directory and the `uevent` are opened, and three links are read beside
+        // it; for the doctor also what decides for each function and its group.
+        let most = if command == "list" { (4, 2) } else { (24, 32) };
+        assert!(each.0 <= most.0 && each.1 <= most.1, "{command}: {each:?} for a function");
     }
+}
+
+/// Standard output is written by the line unless it is collected before.
+#[test]
+fn a_document_is_written_in_large_pieces() {
+    let kernel = FakeKernel::new(host_of(256));
+    let (mut out, mut err) = (Counted::default(), Vec::new());
+    let host = kernel.tree.sysroot();
+    let exit = kireji_to(&host, &kernel, &["list", "--json"], true, None, [&mut out, &mut err]);
+    assert_eq!(exit, Exit::Done);
+    assert!(out.bytes > 100 << 10, "only {} bytes", out.bytes);
+    assert!(out.writes <= out.bytes / (32 << 10) + 2, "{} writes", out.writes);
 }
 
 /// The kernel would resume a bridge or a card that sleeps, to let its configuration space be read.

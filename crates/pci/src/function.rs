@@ -1,8 +1,8 @@
 //! One PCI function as sysfs shows it.
 
-use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
-use host::{Measured, ReadError, Sysroot};
+use host::{Directory, Measured, ReadError, Sysroot};
 use serde::Serialize;
 
 use crate::config::{CapabilityWalk, ConfigSpace};
@@ -55,8 +55,7 @@ impl Function {
 
     /// Whether its driver is one that keeps it for guests: the host does nothing with it.
     pub fn is_given_away(&self) -> bool {
-        // Beside vfio-pci there are drivers of its kind for single devices, all named so.
-        self.driver.as_deref().is_some_and(|name| name.contains("vfio") || name == "pci-stub")
+        self.driver.as_deref().is_some_and(keeps_for_guests)
     }
 
     /// Reads one function.
@@ -64,22 +63,22 @@ impl Function {
     /// # Errors
     /// There is no such function, or sysfs cannot be read.
     pub fn read(host: &Sysroot, address: Address) -> Result<Self, ReadError> {
-        Self::read_with(host, address, &mut Groups::default())
+        Self::read_in(host, &host.directory(DEVICES)?, address)
     }
 
-    /// Reads one function of many. It costs four file operations: its `uevent` and the links to
-    /// its physical function, its group and its place in the device tree.
-    pub(crate) fn read_with(
+    /// Reads one function of `devices`, which is [`DEVICES`]. It costs one read, of its `uevent`,
+    /// and three links: to its place in the device tree, its physical function and its group.
+    pub(crate) fn read_in(
         host: &Sysroot,
+        devices: &Directory<'_>,
         address: Address,
-        groups: &mut Groups,
     ) -> Result<Self, ReadError> {
-        let path = Self::path(address);
-        let uevent = Uevent::read(host, &path)?;
+        let parent = parent(&devices.link(&address.to_string())?);
+        let directory = host.directory(Self::path(address))?;
+        let uevent = Uevent::read(&directory)?;
         let number = |attribute: &str| -> Result<u32, ReadError> {
-            let path = format!("{path}/{attribute}");
-            let text = host.text(&path)?;
-            hex(&text).ok_or_else(|| malformed(&path, &text))
+            let text = directory.text(attribute)?;
+            hex(&text).ok_or_else(|| malformed(address, attribute, &text))
         };
         let half = |attribute| number(attribute).map(low_half);
         let ids = match uevent.ids {
@@ -96,18 +95,18 @@ impl Function {
         };
         // A `uevent` with ids and without a driver is that of a function without one.
         let driver = match (uevent.driver, uevent.ids) {
-            (None, None) => host.link_name(format!("{path}/driver"))?,
+            (None, None) => directory.link_name("driver")?,
             (driver, _) => driver,
         };
-        let physical = host.link_name(format!("{path}/physfn"))?;
+        let physical = directory.link_name("physfn")?;
         Ok(Self {
             address,
             ids,
             subsystem: Some(subsystem).filter(|ids| *ids != Ids { vendor: 0, device: 0 }),
             class,
+            group: group(host, &directory, address, driver.as_deref())?,
             driver,
-            group: groups.of(host, &path)?,
-            parent: parent(host, &path)?,
+            parent,
             physical: physical.and_then(|name| Address::of_sysfs(&name)),
         })
     }
@@ -167,9 +166,9 @@ struct Uevent {
 }
 
 impl Uevent {
-    fn read(host: &Sysroot, path: &str) -> Result<Self, ReadError> {
+    fn read(directory: &Directory<'_>) -> Result<Self, ReadError> {
         let mut uevent = Self::default();
-        let Some(text) = host.optional_text(format!("{path}/uevent"))? else {
+        let Some(text) = directory.optional_text("uevent")? else {
             return Ok(uevent);
         };
         for (key, value) in text.lines().filter_map(|line| line.split_once('=')) {
@@ -199,42 +198,44 @@ fn low_half(number: u32) -> u16 {
     u16::from_le_bytes([low, high])
 }
 
-/// The IOMMU groups met so far, and whether each isolates anything.
-#[derive(Debug, Default)]
-pub(crate) struct Groups(BTreeMap<u32, bool>);
+/// Whether a driver is one of those that keep a function for guests.
+fn keeps_for_guests(driver: &str) -> bool {
+    // Beside vfio-pci there are drivers of its kind for single devices, all named so.
+    driver.contains("vfio") || driver == "pci-stub"
+}
 
-impl Groups {
-    /// Number of a function's IOMMU group. A group that VFIO made up for its no-IOMMU mode is
-    /// named `vfio-noiommu` (drivers/vfio/group.c) and isolates nothing.
-    fn of(&mut self, host: &Sysroot, path: &str) -> Result<Option<u32>, ReadError> {
-        let link = format!("{path}/iommu_group");
-        let Some(name) = host.link_name(&link)? else { return Ok(None) };
-        let number = name.parse().map_err(|_| malformed(&link, &name))?;
-        let isolates = match self.0.get(&number) {
-            Some(isolates) => *isolates,
-            None => {
-                let label = host.optional_text(format!("{link}/name"))?;
-                let isolates = label.as_deref() != Some("vfio-noiommu");
-                self.0.insert(number, isolates);
-                isolates
-            }
-        };
-        Ok(Some(number).filter(|_| isolates))
+/// Number of a function's IOMMU group. A group that VFIO made up for its no-IOMMU mode is named
+/// `vfio-noiommu` and isolates nothing. It is there only while a driver of VFIO's has the function
+/// (drivers/vfio/group.c), so only then the name is asked for.
+fn group(
+    host: &Sysroot,
+    directory: &Directory<'_>,
+    address: Address,
+    driver: Option<&str>,
+) -> Result<Option<u32>, ReadError> {
+    const LINK: &str = "iommu_group";
+    let Some(name) = directory.link_name(LINK)? else { return Ok(None) };
+    let number = name.parse().map_err(|_| malformed(address, LINK, &name))?;
+    if driver.is_some_and(keeps_for_guests) {
+        let label = host.optional_text(format!("{}/{LINK}/name", Function::path(address)))?;
+        if label.as_deref() == Some("vfio-noiommu") {
+            return Ok(None);
+        }
     }
+    Ok(Some(number))
 }
 
 /// The bridge above is the directory above in the device tree.
-fn parent(host: &Sysroot, path: &str) -> Result<Option<Address>, ReadError> {
-    let target = host.link(path)?;
-    let above = target.parent().and_then(|path| path.file_name());
-    Ok(above.and_then(|name| name.to_str()).and_then(Address::of_sysfs))
+fn parent(target: &Path) -> Option<Address> {
+    let above = target.parent().and_then(Path::file_name);
+    above.and_then(|name| name.to_str()).and_then(Address::of_sysfs)
 }
 
-fn malformed(path: &str, text: &str) -> ReadError {
+fn malformed(address: Address, attribute: &str, text: &str) -> ReadError {
     let what =
         format!("`{}` is not what it should hold", text.chars().take(40).collect::<String>());
     ReadError {
-        path: path.into(),
+        path: PathBuf::from(format!("{}/{attribute}", Function::path(address))),
         source: std::io::Error::new(std::io::ErrorKind::InvalidData, what),
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ::host::{Measured, ReadError, Sysroot};
 
 use crate::config::{Express, PortKind};
-use crate::function::{DEVICES, Groups};
+use crate::function::DEVICES;
 use crate::{Address, Function};
 
 /// Where sysfs lists the physical slots that a hot-plug or slot driver knows.
@@ -34,10 +34,13 @@ impl Host {
     /// Sysfs cannot be read.
     pub fn read(host: &Sysroot) -> Result<Self, ReadError> {
         let mut all = Self::default();
-        let mut groups = Groups::default();
-        for name in host.optional_names(DEVICES)? {
-            let Some(address) = Address::of_sysfs(&name) else { continue };
-            match Function::read_with(host, address, &mut groups) {
+        let names = host.optional_names(DEVICES)?;
+        let devices = match host.directory(DEVICES) {
+            Err(error) if error.is_absent() => return Ok(all),
+            other => other?,
+        };
+        for address in names.iter().filter_map(|name| Address::of_sysfs(name)) {
+            match Function::read_in(host, &devices, address) {
                 Ok(function) => {
                     all.add(host, function);
                 }

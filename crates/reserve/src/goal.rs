@@ -6,7 +6,7 @@ use host::modules::{Modules, ModulesError};
 use host::{ReadError, Sysroot};
 
 use crate::boot::{Boot, Builder, Clue, Kernel, Verdict};
-use crate::config::Change;
+use crate::config::{Change, words};
 use crate::generator::{self, Generator};
 use crate::parameters::{self, ParameterError};
 use crate::plan::{Contents, Plan};
@@ -15,13 +15,41 @@ use crate::reservation::{self, Reservations};
 /// The module that has what is reserved.
 const VFIO_PCI: &str = "vfio_pci";
 
+/// The parameters that were added for what is reserved, a word a line: they go with the last
+/// reservation.
+const PARAMETERS: &str = "/etc/kireji/parameters";
+
 /// What shall be so at the next boot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Goal {
     /// What shall be reserved.
     pub reservations: Reservations,
-    /// How kernel parameters shall change.
+    /// How kernel parameters shall change: what is added is there as long as anything is reserved.
     pub parameters: Change,
+}
+
+impl Goal {
+    /// The goal that a host has just these reservations, and the parameters that are `needed` for
+    /// them beside those that were added before. Without reservations, the latter are taken out.
+    ///
+    /// # Errors
+    /// What was added before cannot be read.
+    pub fn of(
+        host: &Sysroot,
+        reservations: Reservations,
+        needed: Change,
+    ) -> Result<Self, ReadError> {
+        let added = host.optional_text(PARAMETERS)?.unwrap_or_default();
+        let added: Vec<_> = words::split(&added).into_iter().map(str::to_owned).collect();
+        let parameters = if reservations.functions.is_empty() {
+            Change::remove(added)
+        } else {
+            let more = needed.add.into_iter().filter(|word| !added.contains(word));
+            let remove = needed.remove;
+            Change { add: added.iter().cloned().chain(more).collect(), remove }
+        };
+        Ok(Self { reservations, parameters })
+    }
 }
 
 /// There is no plan.
@@ -95,10 +123,16 @@ pub fn plan(host: &Sysroot, boot: &Boot, goal: &Goal) -> Result<Plan, PlanError>
         }
     }
     plan.file(host, reservation::PATH, text.map(Contents::text))?;
+    let added = &goal.parameters.add;
+    let added = (is_wanted && !added.is_empty()).then(|| added.join("\n") + "\n");
+    let list_only = plan.files.len();
+    plan.file(host, PARAMETERS, added.map(Contents::text))?;
+    let remembered = plan.files.len() - list_only;
     for (path, contents) in generator.files() {
         plan.file(host, path, Some(contents).filter(|_| is_wanted))?;
     }
-    if !plan.files.is_empty() {
+    // What is remembered of parameters is in no image.
+    if plan.files.len() > remembered {
         for command in generator.rebuild(boot).map_err(PlanError::Rebuild)? {
             plan.command(command);
         }

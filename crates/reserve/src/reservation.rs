@@ -64,6 +64,58 @@ pub struct Reserved {
     pub bridges: Vec<Address>,
 }
 
+/// What is so now at the address of a reserved function.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "standing", rename_all = "kebab-case")]
+pub enum Standing {
+    /// The function itself.
+    There {
+        /// Who drives it.
+        driver: Option<String>,
+    },
+    /// Another one or none; but the function, or one just like it, is elsewhere.
+    Moved {
+        /// Where.
+        to: Address,
+    },
+    /// Another one.
+    Foreign {
+        /// Its ids.
+        #[serde(serialize_with = "as_text")]
+        ids: Ids,
+    },
+    /// None.
+    Absent,
+}
+
+impl Reserved {
+    /// Says what is so at its address; `others` are reserved too, and stand for themselves.
+    pub fn standing(&self, host: &Host, others: &Reservations) -> Standing {
+        let there = host.function(self.address);
+        if let Some(function) = there.filter(|there| Identity::of(there) == self.identity) {
+            return Standing::There { driver: function.driver.clone() };
+        }
+        let is_free = |function: &&pci::Function| {
+            Identity::of(function) == self.identity
+                && !others.functions.iter().any(|other| other.address == function.address)
+        };
+        let mut alike: Vec<_> = host.functions().filter(is_free).collect();
+        // Of twins, the one below the same bridges is meant.
+        if alike.len() > 1 {
+            alike.retain(|function| {
+                let mut bridges: Vec<_> = host.above(function.address).collect();
+                bridges.reverse();
+                bridges == self.bridges
+            });
+        }
+        match (&alike[..], there) {
+            ([only], _) => Standing::Moved { to: only.address },
+            (_, Some(other)) => Standing::Foreign { ids: other.ids },
+            (_, None) => Standing::Absent,
+        }
+    }
+}
+
 /// The list of reserved functions.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Reservations {
@@ -147,13 +199,20 @@ impl Reservations {
     }
 
     /// Returns the list with these functions of a host reserved too. Each is of a card that is
-    /// known.
+    /// known. A reservation whose function has moved to one of them follows it.
     ///
     /// # Errors
     /// Why the card of one is not known.
     pub fn with(&self, host: &Host, functions: &[Address]) -> Result<Self, String> {
         let mut list = self.clone();
-        list.functions.retain(|reserved| !functions.contains(&reserved.address));
+        let has_moved_to_one = |reserved: &Reserved| match reserved.standing(host, self) {
+            Standing::Moved { to } => functions.contains(&to),
+            _ => false,
+        };
+        let is_replaced = |reserved: &Reserved| {
+            functions.contains(&reserved.address) || has_moved_to_one(reserved)
+        };
+        list.functions.retain(|reserved| !is_replaced(reserved));
         for function in functions.iter().filter_map(|address| host.function(*address)) {
             let address = function.address;
             let card = match host.card(address) {
@@ -246,6 +305,33 @@ mod tests {
         let less = list.without(&addresses(&["01:00.0", "01:00.1"]));
         assert_eq!(less.functions.len(), 1);
         assert_eq!(less.without(&addresses(&["00:05.0"])).text(), None);
+    }
+
+    #[test]
+    fn a_reservation_follows_its_card() {
+        let (_tree, host) = host();
+        let list = Reservations::default().with(&host, &addresses(&["01:00.0"])).unwrap();
+        let driver = None;
+        assert_eq!(list.functions[0].standing(&host, &list), Standing::There { driver });
+
+        let mut tree = Tree::new();
+        tree.add(Function::port("0000:00:1c.4", Port::Root, 2).slot());
+        let card = |address| Function::new(address, 0x8086, 0x10d3).subsystem(0x1043, 0x85b0);
+        tree.add(card("0000:02:00.0").below("0000:00:1c.4"));
+        let moved = Host::read(&tree.sysroot()).unwrap();
+        let to = "02:00.0".parse().unwrap();
+        assert_eq!(list.functions[0].standing(&moved, &list), Standing::Moved { to });
+        let pointed = list.with(&moved, &[to]).unwrap();
+        assert_eq!(pointed.functions.len(), 1);
+        assert_eq!(pointed.functions[0].address, to);
+
+        // A second one just like it: which of them moved is not known.
+        tree.add(card("0000:00:06.0"));
+        tree.add(Function::new("0000:01:00.0", 0x10de, 1));
+        let twins = Host::read(&tree.sysroot()).unwrap();
+        let ids = Ids { vendor: 0x10de, device: 1 };
+        assert_eq!(list.functions[0].standing(&twins, &list), Standing::Foreign { ids });
+        assert_eq!(list.with(&twins, &[to]).unwrap().functions.len(), 2);
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use object::elf::{
-    DT_HASH, DT_INIT, DT_INIT_ARRAY, DT_JMPREL, DT_NULL, DT_PLTRELSZ, DT_RELA, DT_RELASZ,
-    DT_SONAME, DT_STRTAB, DT_SYMTAB, DynamicTag, FileHeader64, PT_DYNAMIC, PT_LOAD,
+    DT_HASH, DT_INIT, DT_INIT_ARRAY, DT_JMPREL, DT_NEEDED, DT_NULL, DT_PLTRELSZ, DT_RELA,
+    DT_RELASZ, DT_SONAME, DT_STRTAB, DT_SYMTAB, DynamicTag, FileHeader64, PT_DYNAMIC, PT_LOAD,
     ProgramHeader64, R_X86_64_64, R_X86_64_RELATIVE, Rela64, Sym64,
 };
 use object::read::elf::{FileHeader, ProgramHeader, Rela, Sym};
@@ -12,6 +12,11 @@ use object::{LittleEndian as LE, pod};
 
 /// Symbols and relocations that are read; no driver has as many.
 const MOST: usize = 1 << 20;
+
+/// Libraries and modules by name that are listed.
+const MOST_NAMES: usize = 64;
+/// Bytes of such a name (headers/posix/limits.h, B_FILE_NAME_LENGTH).
+const LONGEST_NAME: usize = 256;
 
 /// A file is not one that the loader could look into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,6 +44,8 @@ pub(super) struct File<'a> {
     pub(super) loads: Vec<Segment>,
     /// The values of the dynamic section, the last of each tag.
     pub(super) dynamic: HashMap<i64, u64>,
+    /// The places of the names of libraries that it needs, in the table of strings.
+    needed: Vec<u64>,
     pub(super) symbols: Vec<Symbol>,
     pub(super) relocations: Vec<Relocation>,
 }
@@ -98,6 +105,7 @@ impl<'a> File<'a> {
             kind: header.e_type(LE).0,
             loads: of(PT_LOAD).map(segment).collect(),
             dynamic: HashMap::new(),
+            needed: Vec::new(),
             symbols: Vec::new(),
             relocations: Vec::new(),
         };
@@ -110,6 +118,9 @@ impl<'a> File<'a> {
                 let (tag, value) = (number(entry, 0) as i64, number(entry, 8));
                 if tag == DT_NULL.0 {
                     break;
+                }
+                if tag == DT_NEEDED.0 {
+                    this.needed.push(value);
                 }
                 this.dynamic.insert(tag, value);
             }
@@ -232,6 +243,35 @@ impl<'a> File<'a> {
     pub(super) fn soname(&self) -> Option<&'a [u8]> {
         let place = self.tag(DT_STRTAB)?.checked_add(self.tag(DT_SONAME)?)?;
         self.text(place)
+    }
+
+    /// The libraries that it needs.
+    pub(super) fn libraries(&self) -> Vec<String> {
+        let Some(strings) = self.tag(DT_STRTAB) else { return Vec::new() };
+        let names = self.needed.iter().take(MOST_NAMES);
+        names
+            .filter_map(|place| self.text(strings.checked_add(*place)?))
+            .map(|name| String::from_utf8_lossy(name).into_owned())
+            .collect()
+    }
+
+    /// Texts in what is loaded that begin with `start` and end with `end`, each once.
+    pub(super) fn texts(&self, start: &str, end: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        for segment in &self.loads {
+            let bytes = self.at(segment.address).unwrap_or_default();
+            for text in bytes.split(|byte| *byte == 0) {
+                let fits = text.starts_with(start.as_bytes())
+                    && text.ends_with(end.as_bytes())
+                    && text.len() < LONGEST_NAME
+                    && text.iter().all(|byte| byte.is_ascii_graphic());
+                let text = String::from_utf8_lossy(text);
+                if fits && found.len() < MOST_NAMES && found.iter().all(|known| *known != text) {
+                    found.push(text.into_owned());
+                }
+            }
+        }
+        found
     }
 
     pub(super) fn has_constructors(&self) -> bool {

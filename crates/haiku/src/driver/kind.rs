@@ -96,3 +96,30 @@ pub(super) fn module_names(file: &File<'_>) -> Vec<String> {
         .map(|name| String::from_utf8_lossy(name).into_owned())
         .collect()
 }
+
+/// The modules that a file asks for: those of the array `module_dependencies`, pairs of a name and
+/// a place for the pointer (headers/os/drivers/module.h, module_dependency), and bus managers,
+/// which legacy drivers ask for by name.
+pub(super) fn uses(file: &File<'_>) -> Vec<String> {
+    let mut found = file.texts("bus_managers/", "");
+    // What follows the manager's name is `vN`, or the name of one of its own modules.
+    found.retain(|name| name.rsplit('/').next().is_some_and(is_version));
+    if let Some(array) = file.symbol(b"module_dependencies") {
+        let names = (0..MOST_MODULES).map_while(|index| {
+            let name = file.pointer(array.address.checked_add(index * 16)?)?;
+            file.text(name)
+        });
+        for name in names.map(|name| String::from_utf8_lossy(name).into_owned()) {
+            if !found.contains(&name) {
+                found.push(name);
+            }
+        }
+    }
+    found
+}
+
+/// Whether the last part of a module's name is a version: `v1`.
+fn is_version(leaf: &str) -> bool {
+    let digits = leaf.strip_prefix('v').unwrap_or_default();
+    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+}

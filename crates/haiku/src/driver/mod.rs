@@ -6,12 +6,15 @@
 
 mod elf;
 mod kind;
+mod modules;
 mod place;
 mod rules;
 
 use std::fmt;
 
 use serde::Serialize;
+
+use crate::packages::PackagedAddOn;
 
 pub use elf::ElfError;
 pub use kind::Kind;
@@ -25,6 +28,13 @@ pub struct Report {
     pub kind: Kind,
     /// Names of the modules that it exports.
     pub modules: Vec<String>,
+    /// Modules that it asks the kernel for.
+    pub uses: Vec<String>,
+    /// Libraries that it needs; the kernel's loader does not look at them.
+    pub libraries: Vec<String>,
+    /// The accelerants that it names: a graphics driver has a half in the kernel and one in
+    /// `app_server`.
+    pub accelerants: Vec<String>,
     /// What is wrong, or may be.
     pub findings: Vec<Finding>,
     /// Symbols that the kernel must have, where no kernel was given to look.
@@ -65,6 +75,15 @@ impl Report {
     /// Whether nothing speaks against its being loaded.
     pub fn is_loadable(&self) -> bool {
         self.findings.iter().all(|finding| finding.severity < Severity::Error)
+    }
+
+    /// Adds what is wrong with it in a volume whose packages have `packaged`: modules and libraries
+    /// that are not there.
+    pub fn compare(&mut self, packaged: &[PackagedAddOn]) {
+        rules::uses(&self.uses, packaged, &mut self.findings);
+        if !self.kind.is_kernel() {
+            rules::libraries(&self.libraries, packaged, &mut self.findings);
+        }
     }
 }
 
@@ -107,8 +126,10 @@ pub fn check(
         rules::dynamic(&file, &mut findings);
         rules::relocations(&file, &mut findings);
         rules::interface(&file, kind, &modules, place, &mut findings);
+        modules::names(kind, &modules, &mut findings);
     } else {
         rules::machine(&file, &mut findings);
+        rules::user_space(&file, &mut findings);
     }
     let mut unchecked_symbols = Vec::new();
     if kind.is_kernel() {
@@ -122,7 +143,9 @@ pub fn check(
             }
         }
     }
-    Ok(Report { kind, modules, findings, unchecked_symbols })
+    let accelerants = if kind.is_kernel() { file.texts("", ".accelerant") } else { Vec::new() };
+    let (uses, libraries) = (kind::uses(&file), file.libraries());
+    Ok(Report { kind, modules, uses, libraries, accelerants, findings, unchecked_symbols })
 }
 
 #[cfg(test)]

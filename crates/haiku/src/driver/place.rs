@@ -256,7 +256,15 @@ mod tests {
 
     fn report(kind: Kind, modules: &[&str]) -> Report {
         let modules = modules.iter().map(|name| (*name).to_owned()).collect();
-        Report { kind, modules, findings: Vec::new(), unchecked_symbols: Vec::new() }
+        Report {
+            kind,
+            modules,
+            uses: Vec::new(),
+            libraries: Vec::new(),
+            accelerants: Vec::new(),
+            findings: Vec::new(),
+            unchecked_symbols: Vec::new(),
+        }
     }
 
     fn at(place: Option<&str>) -> Wanted<'_> {

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::elf::File;
 use super::{Finding, Kind, Severity};
+use crate::packages::PackagedAddOn;
 
 /// What the loader may leave between segments (src/system/kernel/elf.cpp, load_kernel_add_on).
 const SLACK: u64 = 8192;
@@ -46,6 +47,18 @@ pub enum Rule {
     ApiVersion,
     /// A module is looked up by a name that begins with the place of its file.
     ModuleName,
+    /// A module's name ends with its version.
+    ModuleVersion,
+    /// A new-style driver has a module that ends with `/driver_v1`.
+    DriverModule,
+    /// A file system has a module `file_systems/NAME/v1`.
+    FileSystemModule,
+    /// The network stack looks into some directories only.
+    NetworkModule,
+    /// A module that it asks for must be there.
+    MissingModule,
+    /// A library that an add-on of user space needs must be there.
+    Library,
 }
 
 impl Rule {
@@ -75,6 +88,19 @@ impl Rule {
             }
             Self::ApiVersion => "define `int32 api_version = B_CUR_DRIVER_API_VERSION;`",
             Self::ModuleName => "name the module PLACE/NAME_v1, by the place of its file",
+            Self::ModuleVersion => "end the name with `/v1`, or `/driver_v1` and `/device_v1`",
+            Self::DriverModule => "name the module of the driver `drivers/CATEGORY/NAME/driver_v1`",
+            Self::FileSystemModule => "name the module `file_systems/NAME/v1`",
+            Self::NetworkModule => {
+                "name it `network/devices/NAME/v1`, `network/protocols/NAME/v1` or \
+                 `network/datalink_protocols/NAME/v1`; the driver of a card is a driver below \
+                 `drivers/net`"
+            }
+            Self::MissingModule => "install what has that module too, or use another version of it",
+            Self::Library => {
+                "link against Haiku's own libraries with a cross tool chain for \
+                 x86_64-unknown-haiku, not against those of this machine"
+            }
         }
     }
 
@@ -87,16 +113,21 @@ impl Rule {
             Self::Relocation => "arch/x86/arch_elf.cpp, arch_elf_relocate_rela",
             Self::Symbol | Self::SymbolType => "elf.cpp, elf_resolve_symbol",
             Self::Interface | Self::ApiVersion => "device_manager/legacy_drivers.cpp, load_driver",
-            Self::ModuleName => "module.cpp, search_module",
+            Self::ModuleName | Self::MissingModule => "module.cpp, search_module",
+            Self::ModuleVersion => "headers/os/drivers/module.h, module_info",
+            Self::DriverModule => "device_manager/device_manager.cpp, _FindBestDriver",
+            Self::FileSystemModule => "fs/vfs.cpp, get_file_system",
+            Self::NetworkModule => "network/stack/stack.cpp, scan_modules",
+            Self::Library => "runtime_loader/elf.cpp, load_dependencies",
         }
     }
 }
 
-fn error(findings: &mut Vec<Finding>, rule: Rule, problem: impl Into<String>) {
+pub(super) fn error(findings: &mut Vec<Finding>, rule: Rule, problem: impl Into<String>) {
     findings.push(Finding { rule, severity: Severity::Error, problem: problem.into() });
 }
 
-fn warning(findings: &mut Vec<Finding>, rule: Rule, problem: impl Into<String>) {
+pub(super) fn warning(findings: &mut Vec<Finding>, rule: Rule, problem: impl Into<String>) {
     findings.push(Finding { rule, severity: Severity::Warning, problem: problem.into() });
 }
 
@@ -202,6 +233,62 @@ pub(super) fn untyped(file: &File<'_>, findings: &mut Vec<Finding>) {
     if count > 0 {
         let problem = format!("{count} of the symbols that it needs have no type");
         error(findings, Rule::SymbolType, problem);
+    }
+}
+
+/// Modules that it asks for, against those that packages have: a module is in the file whose path
+/// its name begins with.
+pub(super) fn uses(uses: &[String], packaged: &[PackagedAddOn], findings: &mut Vec<Finding>) {
+    if packaged.is_empty() {
+        return;
+    }
+    for name in uses {
+        let is_in = |entry: &PackagedAddOn| {
+            entry.path.strip_prefix("add-ons/kernel/").is_some_and(|place| {
+                name.strip_prefix(place).is_some_and(|rest| rest.starts_with('/'))
+            })
+        };
+        if !packaged.iter().any(is_in) {
+            let problem = format!("no package has the module `{name}`, which it asks for");
+            error(findings, Rule::MissingModule, problem);
+        }
+    }
+}
+
+/// An add-on of user space is loaded by the run-time loader, which looks for its libraries.
+pub(super) fn user_space(file: &File<'_>, findings: &mut Vec<Finding>) {
+    if file.tag(DT_HASH).is_none() {
+        warning(findings, Rule::Hash, "it has no DT_HASH, the only table that older loaders read");
+    }
+    for name in file.libraries() {
+        // Haiku's C library is libroot.so; its libraries have no such versions.
+        let is_linux = name.starts_with("libc.so.")
+            || name.starts_with("libm.so.")
+            || name.starts_with("ld-linux")
+            || name.starts_with("libpthread.so.");
+        if is_linux {
+            error(findings, Rule::Library, format!("it is linked against Linux's `{name}`"));
+        }
+    }
+}
+
+/// Libraries that it needs, against those that packages have.
+pub(super) fn libraries(
+    libraries: &[String],
+    packaged: &[PackagedAddOn],
+    findings: &mut Vec<Finding>,
+) {
+    let known = |problem: &str| findings.iter().any(|f| f.problem.contains(problem));
+    let is_there = |name: &str| {
+        packaged.iter().any(|entry| entry.path.strip_prefix("lib/").is_some_and(|lib| lib == name))
+    };
+    let missing: Vec<_> = libraries
+        .iter()
+        .filter(|name| !packaged.is_empty() && !is_there(name) && !known(&format!("`{name}`")))
+        .map(|name| format!("no package has the library `{name}`"))
+        .collect();
+    for problem in missing {
+        error(findings, Rule::Library, problem);
     }
 }
 

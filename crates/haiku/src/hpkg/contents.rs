@@ -4,27 +4,27 @@ use super::attributes::{Reader, Step, Value};
 use super::{Data, Entry, EntryKind, HpkgError, PackageInfo, damaged};
 
 // The ids of attributes (headers/os/package/hpkg/PackageAttributes.h of Haiku, in order).
-const DIRECTORY_ENTRY: u64 = 0;
-const FILE_TYPE: u64 = 1;
-const FILE_PERMISSIONS: u64 = 2;
-const FILE_MTIME: u64 = 6;
-const DATA: u64 = 13;
-const SYMLINK_PATH: u64 = 14;
-const NAME: u64 = 15;
-const SUMMARY: u64 = 16;
-const VENDOR: u64 = 18;
-const PACKAGER: u64 = 19;
-const ARCHITECTURE: u64 = 21;
-const VERSION_MAJOR: u64 = 22;
-const VERSION_MINOR: u64 = 23;
-const VERSION_MICRO: u64 = 24;
-const VERSION_REVISION: u64 = 25;
-const VERSION_PRE_RELEASE: u64 = 36;
+pub(super) const DIRECTORY_ENTRY: u64 = 0;
+pub(super) const FILE_TYPE: u64 = 1;
+pub(super) const FILE_PERMISSIONS: u64 = 2;
+pub(super) const FILE_MTIME: u64 = 6;
+pub(super) const DATA: u64 = 13;
+pub(super) const SYMLINK_PATH: u64 = 14;
+pub(super) const NAME: u64 = 15;
+pub(super) const SUMMARY: u64 = 16;
+pub(super) const VENDOR: u64 = 18;
+pub(super) const PACKAGER: u64 = 19;
+pub(super) const ARCHITECTURE: u64 = 21;
+pub(super) const VERSION_MAJOR: u64 = 22;
+pub(super) const VERSION_MINOR: u64 = 23;
+pub(super) const VERSION_MICRO: u64 = 24;
+pub(super) const VERSION_REVISION: u64 = 25;
+pub(super) const VERSION_PRE_RELEASE: u64 = 36;
 
 /// Levels of directories; no path has as many.
 const DEEPEST: usize = 256;
 /// The names of architectures, by number (headers/os/package/PackageArchitecture.h).
-const ARCHITECTURES: [&str; 11] = [
+pub(super) const ARCHITECTURES: [&str; 11] = [
     "any", "x86", "x86_gcc2", "source", "x86_64", "ppc", "arm", "m68k", "sparc", "arm64", "riscv64",
 ];
 

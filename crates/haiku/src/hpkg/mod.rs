@@ -12,6 +12,7 @@
 mod attributes;
 mod contents;
 mod heap;
+mod write;
 
 use std::fs::File;
 use std::io;
@@ -20,6 +21,7 @@ use std::os::unix::fs::FileExt;
 use serde::Serialize;
 
 use heap::Heap;
+pub use write::{About, NewContent, NewEntry, WriteError, write};
 
 /// Bytes of a table of contents that are taken into memory; that of the package `haiku` has about
 /// one million.

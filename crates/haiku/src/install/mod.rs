@@ -140,8 +140,9 @@ impl Plan {
         let mut checked = Vec::new();
         for file in files {
             let kernel = target.kernel.as_ref().map(|(_, kernel)| kernel);
-            let report = check(file.bytes, kernel, None)
+            let mut report = check(file.bytes, kernel, None)
                 .map_err(|source| PlanError::Elf { file: file.name.to_owned(), source })?;
+            report.compare(&target.packaged);
             if !report.is_loadable() && !how.force {
                 let report = Box::new(report);
                 return Err(PlanError::NotLoadable { file: file.name.to_owned(), report });
@@ -165,6 +166,7 @@ impl Plan {
                 category: accelerant.then_some("graphics"),
                 boot: how.boot && report.kind.is_kernel(),
             };
+            this.note_halves(file, report, &checked, &target.packaged);
             let name = file.name.strip_suffix(".so").unwrap_or(file.name);
             let steps = place(report, name, wanted, &target.packaged)
                 .map_err(|source| PlanError::Place { file: file.name.to_owned(), source })?;
@@ -173,6 +175,40 @@ impl Plan {
             }
         }
         Ok(this)
+    }
+
+    /// A graphics driver has two halves: tells if one is missing.
+    fn note_halves(
+        &mut self,
+        file: &File<'_>,
+        report: &Report,
+        files: &[(&File<'_>, Report)],
+        packaged: &[PackagedAddOn],
+    ) {
+        let given = |name: &str| {
+            files.iter().any(|(file, _)| file.name.strip_suffix(".so").unwrap_or(file.name) == name)
+        };
+        let there = |name: &str| {
+            let path = format!("add-ons/accelerants/{name}");
+            packaged.iter().any(|entry| entry.path == path)
+        };
+        for name in &report.accelerants {
+            if !given(name) && !there(name) {
+                self.notes.push(format!(
+                    "{} names the accelerant `{name}`, which is neither given nor in a package",
+                    file.name
+                ));
+            }
+        }
+        let name = file.name.strip_suffix(".so").unwrap_or(file.name);
+        let named =
+            |(_, report): &(&File<'_>, Report)| report.accelerants.iter().any(|a| a == name);
+        if report.kind == Kind::Accelerant && !files.iter().any(named) {
+            self.notes.push(format!(
+                "{} is one half of a graphics driver; no file given here names it as its accelerant",
+                file.name
+            ));
+        }
     }
 
     fn add(&mut self, file: &File<'_>, step: Step) -> Result<(), PlanError> {

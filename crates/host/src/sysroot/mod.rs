@@ -1,7 +1,9 @@
 //! The files of a host, live or captured, read below one root.
 
 mod archive;
+mod directory;
 mod manifest;
+mod node;
 mod record;
 
 use std::ffi::OsString;
@@ -10,6 +12,7 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
@@ -18,49 +21,14 @@ use rustix::io::Errno;
 use crate::Measured;
 
 pub use archive::{ArchiveError, pack};
+pub use directory::Directory;
 pub use manifest::{MANIFEST, Manifest};
+pub use node::{DeviceNumber, Node, NodeKind};
 pub use record::Record;
 
 /// What one read of a host file may return at most, in bytes. Files of sysfs hold at most a page,
 /// except for binary attributes, which are read with a limit of their own.
 pub const DEFAULT_LIMIT: u64 = 1 << 20;
-
-/// Which device a node stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct DeviceNumber {
-    /// Whether it is a block device rather than a character device: they are numbered apart.
-    pub is_block: bool,
-    /// Major number.
-    pub major: u32,
-    /// Minor number.
-    pub minor: u32,
-}
-
-/// What a path is and whose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Node {
-    /// What it is.
-    pub kind: NodeKind,
-    /// The number of the user who owns it.
-    pub uid: u32,
-    /// The number of the group that owns it.
-    pub gid: u32,
-    /// Its permission bits (inode(7)).
-    pub mode: u32,
-}
-
-/// What a path is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NodeKind {
-    /// A directory.
-    Directory,
-    /// A regular file.
-    File,
-    /// A socket.
-    Socket,
-    /// Something else.
-    Other,
-}
 
 /// A file of the host could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -101,6 +69,7 @@ pub struct Sysroot {
     /// Where an archive was unpacked to; removed with this.
     unpacked: Option<tempfile::TempDir>,
     record: Option<Mutex<Record>>,
+    opens: AtomicUsize,
 }
 
 impl Sysroot {
@@ -189,6 +158,7 @@ impl Sysroot {
             manifest: Manifest::default(),
             unpacked: None,
             record: None,
+            opens: AtomicUsize::new(0),
         })
     }
 
@@ -202,13 +172,27 @@ impl Sysroot {
         self.root.join(relative(path.as_ref()))
     }
 
+    /// How often something was opened so far: most of what looking costs. What is opened for a
+    /// record alone is not counted.
+    pub fn opens(&self) -> usize {
+        self.opens.load(Ordering::Relaxed)
+    }
+
     fn open_at(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, ReadError> {
-        if !self.manifest.unreadable.is_empty()
-            && !flags.contains(OFlags::PATH)
-            && path.to_str().is_some_and(|path| self.manifest.unreadable.contains(path))
-        {
+        self.opens.fetch_add(1, Ordering::Relaxed);
+        if !flags.contains(OFlags::PATH) && self.was_unreadable(path) {
             return Err(error(path, Errno::ACCESS));
         }
+        self.open_uncounted(path, flags)
+    }
+
+    /// Whether who captured the host could not read a file of it.
+    fn was_unreadable(&self, path: &Path) -> bool {
+        !self.manifest.unreadable.is_empty()
+            && path.to_str().is_some_and(|path| self.manifest.unreadable.contains(path))
+    }
+
+    fn open_uncounted(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, ReadError> {
         let below = relative(path);
         let below = if below.as_os_str().is_empty() { Path::new(".") } else { below };
         let flags = flags | OFlags::CLOEXEC;
@@ -342,7 +326,7 @@ impl Sysroot {
     /// As [`Sysroot::read`].
     pub fn text(&self, path: impl AsRef<Path>) -> Result<String, ReadError> {
         let bytes = self.read(path)?;
-        Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
+        Ok(trimmed(&bytes))
     }
 
     /// Reads a file as text, or returns `None` where it is absent.
@@ -350,11 +334,7 @@ impl Sysroot {
     /// # Errors
     /// The file is there but cannot be read.
     pub fn optional_text(&self, path: impl AsRef<Path>) -> Result<Option<String>, ReadError> {
-        match self.text(path) {
-            Ok(text) => Ok(Some(text)),
-            Err(error) if error.is_absent() => Ok(None),
-            Err(error) => Err(error),
-        }
+        optional(self.text(path))
     }
 
     /// Returns the target of a symbolic link, as it is written.
@@ -364,6 +344,7 @@ impl Sysroot {
     pub fn link(&self, path: impl AsRef<Path>) -> Result<PathBuf, ReadError> {
         let path = path.as_ref();
         self.note(|record| record.link(self, path));
+        self.opens.fetch_add(usize::from(!self.live), Ordering::Relaxed);
         self.read_link(path)
     }
 
@@ -371,7 +352,7 @@ impl Sysroot {
         let target = if self.live {
             rustix::fs::readlinkat(&self.dir, relative(path), Vec::new())
         } else {
-            let fd = self.open_at(path, OFlags::PATH | OFlags::NOFOLLOW)?;
+            let fd = self.open_uncounted(path, OFlags::PATH | OFlags::NOFOLLOW)?;
             rustix::fs::readlinkat(fd, "", Vec::new())
         };
         let target = target.map_err(|errno| error(path, errno))?;
@@ -385,11 +366,7 @@ impl Sysroot {
     /// # Errors
     /// The link is there but cannot be read.
     pub fn link_name(&self, path: impl AsRef<Path>) -> Result<Option<String>, ReadError> {
-        match self.link(path) {
-            Ok(target) => Ok(target.file_name().map(|name| name.to_string_lossy().into_owned())),
-            Err(error) if error.is_absent() => Ok(None),
-            Err(error) => Err(error),
-        }
+        Ok(optional(self.link(path))?.and_then(|target| last_part(&target)))
     }
 
     /// Returns the names in a directory, sorted.
@@ -491,6 +468,23 @@ fn open_inside(dir: &OwnedFd, below: &Path, flags: OFlags) -> Result<OwnedFd, Er
         }
     }
     rustix::fs::openat2(dir, below, flags, Mode::empty(), ResolveFlags::IN_ROOT)
+}
+
+/// What is absent is nothing.
+fn optional<T>(read: Result<T, ReadError>) -> Result<Option<T>, ReadError> {
+    match read {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.is_absent() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn last_part(target: &Path) -> Option<String> {
+    target.file_name().map(|name| name.to_string_lossy().into_owned())
+}
+
+fn trimmed(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).trim().to_owned()
 }
 
 fn relative(path: &Path) -> &Path {

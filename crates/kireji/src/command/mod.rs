@@ -1,6 +1,7 @@
 //! The commands, one module each.
 
 pub mod bind;
+mod change;
 pub mod doctor;
 pub mod driver;
 pub mod explain;
@@ -14,6 +15,7 @@ mod outcome;
 mod pending;
 pub mod recover;
 mod refuse;
+pub mod release;
 pub mod reserve;
 mod rom;
 pub mod run;
@@ -27,11 +29,16 @@ mod target;
 pub mod undo;
 pub mod verify;
 
+use std::io::{BufWriter, Write};
+
 use crate::cli::{Cli, Command};
 use crate::{Code, CommandError, Context, Exit};
 
 /// The longest time limit that can be set, in seconds.
 const YEAR: u64 = 365 * 24 * 60 * 60;
+
+/// How much of a document is written at once, in bytes.
+const OUTPUT_PIECE: usize = 64 << 10;
 
 /// Runs a command.
 ///
@@ -44,6 +51,7 @@ pub fn run(cli: Cli, context: &mut Context<'_>) -> Result<Code, CommandError> {
         Command::Show(args) => show::run(&args, context)?,
         Command::Reserve(args) => reserve::run(&args, context)?,
         Command::Verify(args) => verify::run(&args, context)?,
+        Command::Release(args) => release::run(&args, context)?,
         Command::Undo(args) => undo::run(&args, context)?,
         Command::Take(args) => take::run(&args, context)?,
         Command::Return(args) => give_back::run(&args, context)?,
@@ -76,8 +84,11 @@ fn print_json(context: &mut Context<'_>, value: impl serde::Serialize) -> Result
         #[serde(flatten)]
         value: T,
     }
-    serde_json::to_writer_pretty(&mut *context.out, &Document { schema: 1, value })?;
-    writeln!(context.out)?;
+    // Standard output is written by the line, of which there are a score for each function.
+    let mut out = BufWriter::with_capacity(OUTPUT_PIECE, &mut *context.out);
+    serde_json::to_writer_pretty(&mut out, &Document { schema: 1, value })?;
+    writeln!(out)?;
+    out.flush()?;
     Ok(())
 }
 

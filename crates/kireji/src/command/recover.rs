@@ -5,7 +5,7 @@ use vfio::take::{Keeper, Recovery};
 use crate::signals::Signals;
 use crate::{CommandError, Context, Exit};
 
-use super::outcome;
+use super::{change, outcome};
 
 /// Arguments of `recover`.
 #[derive(Debug, clap::Args)]
@@ -17,6 +17,7 @@ pub struct Args {}
 /// A card could not be restored, or its lease not be used; those that could are.
 pub fn run(_: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
     super::need_root(context)?;
+    change::take_back_pending(context)?;
     // What is begun is brought to its end, which is near.
     let _signals = Signals::catch()?;
     let keeper = Keeper::new(context.host, context.writer);
@@ -56,6 +57,9 @@ pub fn run(_: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
 /// Does the same on the way to another command that writes, and narrates it. A card that cannot be
 /// restored is only in the way of a command about that very card, which its lease then refuses.
 pub(super) fn first(context: &mut Context<'_>) -> Result<(), CommandError> {
+    if let Err(error) = change::take_back_pending(context) {
+        error.report(context.err);
+    }
     let keeper = Keeper::new(context.host, context.writer);
     for Recovery { lease, outcome: became } in keeper.recover().map_err(outcome::lease_error)? {
         let (card, pid) = (lease.card, lease.owner.pid);

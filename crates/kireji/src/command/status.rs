@@ -1,12 +1,13 @@
 //! `kireji status`: which cards are held.
 
+use reserve::reservation::{Reserved, Standing};
 use serde::Serialize;
 use vfio::take::{Damaged, Held, Keeper, Purpose, Recipient, State};
 
 use crate::table::Table;
 use crate::{CommandError, Context, Exit};
 
-use super::{outcome, pending};
+use super::{change, outcome, pending, verify};
 
 /// Arguments of `status`.
 #[derive(Debug, clap::Args)]
@@ -21,6 +22,17 @@ struct Report {
     leases: Vec<Row>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     damaged: Vec<Damaged>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    reserved: Vec<AtBoot>,
+}
+
+/// A function that is reserved at boot.
+#[derive(Serialize)]
+struct AtBoot {
+    card: pci::Address,
+    address: pci::Address,
+    #[serde(flatten)]
+    standing: Standing,
 }
 
 #[derive(Serialize)]
@@ -44,17 +56,61 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
     let leases = keeper.leases().map_err(outcome::lease_error)?;
     let damaged = keeper.damaged().map_err(outcome::lease_error)?;
     pending::tell(context)?;
+    let reserved = at_boot(context)?;
     if args.json {
         let leases = leases.iter().map(row).collect();
-        super::print_json(context, Report { leases, damaged })?;
+        super::print_json(context, Report { leases, damaged, reserved })?;
         return Ok(Exit::Done);
     }
     if leases.is_empty() && damaged.is_empty() {
         writeln!(context.out, "No card is held.")?;
-        return Ok(Exit::Done);
+    } else {
+        held_table(&leases, &damaged).write(context.out, context.width)?;
     }
+    if !reserved.is_empty() {
+        let mut table = Table::new(["RESERVED AT BOOT", "CARD", "NOW"]);
+        for one in &reserved {
+            table.row([one.address.to_string(), one.card.to_string(), now(&one.standing)]);
+        }
+        writeln!(context.out)?;
+        table.write(context.out, context.width)?;
+    }
+    Ok(Exit::Done)
+}
+
+/// What is reserved at boot, and what is so there now.
+fn at_boot(context: &Context<'_>) -> Result<Vec<AtBoot>, CommandError> {
+    let reservations = change::reservations(context)?;
+    if reservations.functions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let host = pci::Host::read(context.host)?;
+    let stand = |one: &Reserved| AtBoot {
+        card: one.card,
+        address: one.address,
+        standing: one.standing(&host, &reservations),
+    };
+    Ok(reservations.functions.iter().map(stand).collect())
+}
+
+fn now(standing: &Standing) -> String {
+    match standing {
+        Standing::There { driver: Some(driver) } if driver == "vfio-pci" => {
+            "vfio-pci has it".to_owned()
+        }
+        Standing::There { driver: Some(driver) } => {
+            format!("{driver} has it; `kireji verify` says more")
+        }
+        Standing::There { driver: None } => {
+            "no driver has it; `kireji verify` says more".to_owned()
+        }
+        other => verify::elsewhere(other),
+    }
+}
+
+fn held_table(leases: &[Held], damaged: &[Damaged]) -> Table {
     let mut table = Table::new(["CARD", "FUNCTIONS", "FORMER DRIVER", "STATE"]);
-    for held in &leases {
+    for held in leases {
         let before = held.lease.before.iter();
         let functions: Vec<_> = before.clone().map(|(address, _)| address.to_string()).collect();
         let drivers: Vec<_> =
@@ -66,7 +122,7 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
             in_words(held),
         ]);
     }
-    for one in &damaged {
+    for one in damaged {
         let name = match one.card {
             Some(card) => card.to_string(),
             None => one.path.display().to_string(),
@@ -74,8 +130,7 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
         let unknown = || "?".to_owned();
         table.row([name, unknown(), unknown(), format!("cannot be used: {}", one.reason)]);
     }
-    table.write(context.out, context.width)?;
-    Ok(Exit::Done)
+    table
 }
 
 fn row(held: &Held) -> Row {

@@ -1,10 +1,12 @@
-//! `kireji undo`: what `reserve` did last is reverted.
+//! `kireji undo`: what `reserve` or `release` did last is reverted.
 
 use reserve::apply::{Applier, SystemDisk};
+use reserve::config::Change;
+use reserve::goal::Goal;
 
 use crate::{CommandError, Context, Exit};
 
-use super::reserve::apply_error;
+use super::change::{self, apply_error};
 
 /// Arguments of `undo`.
 #[derive(Debug, clap::Args)]
@@ -14,12 +16,12 @@ pub struct Args {
     list: bool,
 }
 
-/// Reverts the last change of what this host boots with.
+/// Reverts the last change of what this host boots with, and proves that it is gone.
 ///
 /// # Errors
 /// There is none, somebody changed a file since, or something failed.
 pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
-    super::need_root(context)?;
+    super::need_root_for("changing what this host boots with", context)?;
     let applier = Applier::new(context.host, &SystemDisk, context.runner);
     if args.list {
         for record in applier.records().map_err(apply_error)? {
@@ -35,5 +37,6 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
     for command in &record.commands {
         writeln!(context.out, "`{command}` has run again")?;
     }
-    Ok(Exit::Done)
+    let goal = Goal::of(context.host, change::reservations(context)?, Change::default())?;
+    Ok(change::prove(&goal, context)?.into())
 }

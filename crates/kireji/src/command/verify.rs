@@ -7,11 +7,11 @@ use reserve::boot::Boot;
 use reserve::config::Change;
 use reserve::goal::Goal;
 use reserve::proof::{self, Claim, Outcome};
-use reserve::reservation::{Identity, Reservations};
+use reserve::reservation::{Reservations, Reserved, Standing};
 
 use crate::{CommandError, Context, Exit};
 
-use super::reserve::reservation_error;
+use super::change;
 
 /// Arguments of `verify`.
 #[derive(Debug, clap::Args)]
@@ -26,14 +26,14 @@ pub struct Args {
 /// # Errors
 /// What it boots with cannot be read, or the output not written.
 pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
-    let reservations = Reservations::read(context.host).map_err(reservation_error)?;
+    let reservations = change::reservations(context)?;
     if reservations.functions.is_empty() && !args.json {
         writeln!(context.err, "nothing is reserved")?;
     }
     let host = Host::read(context.host)?;
     let mut claims: Vec<_> =
-        reservations.functions.iter().map(|reserved| owner(&host, reserved)).collect();
-    let goal = Goal { reservations, parameters: Change::default() };
+        reservations.functions.iter().map(|one| owner(&host, one, &reservations)).collect();
+    let goal = Goal::of(context.host, reservations, Change::default())?;
     claims.extend(proof::prove(context.host, &Boot::read(context.host)?, &goal)?);
     if args.json {
         super::print_json(context, Report { claims: &claims })?;
@@ -49,31 +49,28 @@ struct Report<'a> {
 }
 
 /// Who has a reserved function now, and why not vfio-pci if not.
-fn owner(host: &Host, reserved: &reserve::reservation::Reserved) -> Claim {
+fn owner(host: &Host, reserved: &Reserved, all: &Reservations) -> Claim {
     let address = reserved.address;
-    let outcome = match host.function(address) {
-        None => {
-            let same = |function: &&pci::Function| Identity::of(function) == reserved.identity;
-            match host.functions().find(same) {
-                Some(moved) => Outcome::Fail(format!(
-                    "nothing is at this address; such a card is at {}",
-                    moved.address
-                )),
-                None => Outcome::Fail("nothing is at this address".to_owned()),
-            }
-        }
-        Some(function) if Identity::of(function) != reserved.identity => {
-            Outcome::Fail(format!("another card is there: {}", function.ids))
-        }
-        Some(function) => match function.driver.as_deref() {
-            Some("vfio-pci") => Outcome::Pass("vfio-pci".to_owned()),
-            Some(driver) => Outcome::Fail(format!(
-                "{driver} has it; the kernel log says why: look for `kireji` in `dmesg`"
-            )),
-            None => Outcome::Fail("no driver has it".to_owned()),
-        },
+    let outcome = match reserved.standing(host, all) {
+        Standing::There { driver: Some(driver) } if driver == "vfio-pci" => Outcome::Pass(driver),
+        Standing::There { driver: Some(driver) } => Outcome::Fail(format!(
+            "{driver} has it; the kernel log says why: look for `kireji` in `dmesg`"
+        )),
+        Standing::There { driver: None } => Outcome::Fail("no driver has it".to_owned()),
+        other => Outcome::Fail(elsewhere(&other)),
     };
     Claim { about: address.to_string(), claim: "vfio-pci has it", outcome }
+}
+
+/// Says where a function is that is not at its address.
+pub(super) fn elsewhere(standing: &Standing) -> String {
+    match standing {
+        Standing::Moved { to } => {
+            format!("the card moved to {to}; `kireji reserve {to}` points the reservation there")
+        }
+        Standing::Foreign { ids } => format!("another card is there: {ids}"),
+        Standing::Absent | Standing::There { .. } => "nothing is at this address".to_owned(),
+    }
 }
 
 /// Writes claims, a line each.

@@ -114,6 +114,8 @@ pub enum ApplyError {
 struct Header {
     /// The number of the record.
     number: u32,
+    /// Whether it was carried out, all of its commands included, and is being taken back.
+    is_undo: bool,
 }
 
 /// What is done beside files, since files tell of themselves.
@@ -148,7 +150,8 @@ impl<'a> Applier<'a> {
         self.finish_pending()?;
         let record = self.keep(plan)?;
         let path = self.host.locate(JOURNAL);
-        let mut journal = Journal::create(&path, &Header { number: record.number })?;
+        let header = Header { number: record.number, is_undo: false };
+        let mut journal = Journal::create(&path, &header)?;
         // The record gets its name behind the journal: one without the other was carried out.
         let outcome = self.place(&record).and_then(|()| self.carry_out(&record, &mut journal));
         if let Err(failure) = outcome {
@@ -178,8 +181,8 @@ impl<'a> Applier<'a> {
         self.finish_pending()?;
         let record = self.records()?.pop().ok_or(ApplyError::Nothing)?;
         self.check(&record)?;
-        let journal =
-            Journal::create(&self.host.locate(JOURNAL), &Header { number: record.number })?;
+        let header = Header { number: record.number, is_undo: true };
+        let journal = Journal::create(&self.host.locate(JOURNAL), &header)?;
         self.take_back(&record, journal)?;
         Ok(record)
     }
@@ -261,6 +264,16 @@ impl<'a> Applier<'a> {
         self.on_disk(directory, |disk, located| disk.sync(located))
     }
 
+    /// Removes those of these directories that are empty, the deepest first.
+    fn remove_directories(&self, directories: &[PathBuf]) -> Result<(), ApplyError> {
+        for directory in directories {
+            if self.host.names(directory).is_ok_and(|names| names.is_empty()) {
+                self.on_disk(directory, |disk, located| disk.remove_directory(located))?;
+            }
+        }
+        Ok(())
+    }
+
     fn remove(&self, path: &Path) -> Result<(), ApplyError> {
         let directory = path.parent().unwrap_or(Path::new("/"));
         self.on_disk(path, |disk, located| disk.remove(located))?;
@@ -303,15 +316,22 @@ impl<'a> Applier<'a> {
                     self.make_directories(directory, 0o755)?;
                     self.replace(&file.path, bytes, *access)?;
                 }
-                None => self.remove(&file.path)?,
+                None => {
+                    self.remove(&file.path)?;
+                    self.remove_directories(&file.emptied)?;
+                }
             }
             journal.done(intent)?;
         }
-        self.run(&record.commands, journal)
+        self.run(record.commands.iter().enumerate(), journal)
     }
 
-    fn run(&self, commands: &[Command], journal: &mut Journal) -> Result<(), ApplyError> {
-        for (index, command) in commands.iter().enumerate() {
+    fn run<'c>(
+        &self,
+        commands: impl Iterator<Item = (usize, &'c Command)>,
+        journal: &mut Journal,
+    ) -> Result<(), ApplyError> {
+        for (index, command) in commands {
             let intent = journal.intent(&Step::Command(index))?;
             let run = |source| ApplyError::Run { command: command.to_string(), source };
             let done = self.runner.run(&command.program()).map_err(run)?;
@@ -365,18 +385,19 @@ impl<'a> Applier<'a> {
             }
             if !file.is_before(self.host)? {
                 match &file.before {
-                    Some((bytes, access)) => self.replace(&file.path, bytes, *access)?,
+                    Some((bytes, access)) => {
+                        let directory = file.path.parent().unwrap_or(Path::new("/"));
+                        self.make_directories(directory, 0o755)?;
+                        self.replace(&file.path, bytes, *access)?;
+                    }
                     None => self.remove(&file.path)?,
                 }
             }
-            for directory in &file.directories {
-                let is_empty = self.host.names(directory).is_ok_and(|names| names.is_empty());
-                if is_empty {
-                    self.on_disk(directory, |disk, located| disk.remove_directory(located))?;
-                }
-            }
+            self.remove_directories(&file.directories)?;
         }
-        self.run(&record.commands, &mut journal)?;
+        let begun = begun(&self.host.locate(JOURNAL), record)?;
+        let commands = record.commands.iter().enumerate();
+        self.run(commands.filter(|(index, _)| begun.contains(index)), &mut journal)?;
         let directory = record.directory();
         let gone = PathBuf::from(UNFINISHED);
         let to = self.host.locate(&gone);
@@ -388,6 +409,20 @@ impl<'a> Applier<'a> {
         }
         self.on_disk(&gone, |disk, located| disk.remove_directory(located))
     }
+}
+
+/// The commands, by index, that have touched something as far as the journal knows: only their work
+/// has to be done over from the files as they were.
+fn begun(journal: &Path, record: &Record) -> Result<Vec<usize>, ApplyError> {
+    let read = journal::read::<Header, Step>(journal)?;
+    if read.header.is_undo {
+        return Ok((0..record.commands.len()).collect());
+    }
+    let commands = read.entries.iter().filter_map(|entry| match entry.step {
+        Step::Command(index) => Some(index),
+        Step::File(_) => None,
+    });
+    Ok(commands.collect())
 }
 
 /// Where a file is written before it gets its name.

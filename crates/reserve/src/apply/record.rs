@@ -33,6 +33,8 @@ pub struct FileRecord {
     pub after: Option<(Vec<u8>, Access)>,
     /// The directories that are made for it, the deepest first.
     pub directories: Vec<PathBuf>,
+    /// The directories of ours that are empty once it is gone, the deepest first.
+    pub emptied: Vec<PathBuf>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -47,6 +49,7 @@ struct FileDescription {
     before: Option<Access>,
     after: Option<Access>,
     directories: Vec<PathBuf>,
+    emptied: Vec<PathBuf>,
 }
 
 impl FileRecord {
@@ -90,7 +93,14 @@ impl Record {
             let above = change.path.parent().unwrap_or(Path::new("/")).ancestors();
             let directories =
                 above.take_while(|path| !host.exists(path)).map(Path::to_owned).collect();
-            files.push(FileRecord { path: change.path.clone(), before, after, directories });
+            let emptied = if after.is_none() { ours(&change.path) } else { Vec::new() };
+            files.push(FileRecord {
+                path: change.path.clone(),
+                before,
+                after,
+                directories,
+                emptied,
+            });
         }
         Ok(Self { number, files, commands: plan.commands.clone() })
     }
@@ -120,6 +130,7 @@ impl Record {
                 before: access(&file.before),
                 after: access(&file.after),
                 directories: file.directories.clone(),
+                emptied: file.emptied.clone(),
             });
         }
         let description = Description { files, commands: self.commands.clone() };
@@ -150,8 +161,17 @@ impl Record {
                 after: read("after", file.after)?,
                 path: file.path,
                 directories: file.directories,
+                emptied: file.emptied,
             });
         }
         Ok(Self { number, files, commands: description.commands })
     }
+}
+
+/// The directories above a file that are ours by their name, the deepest first.
+fn ours(path: &Path) -> Vec<PathBuf> {
+    let is_ours = |directory: &&Path| {
+        directory.file_name().is_some_and(|name| name.to_string_lossy().contains("kireji"))
+    };
+    path.ancestors().skip(1).take_while(is_ours).map(Path::to_owned).collect()
 }

@@ -179,6 +179,42 @@ fn what_is_applied_is_undone_byte_for_byte() {
 }
 
 #[test]
+fn taking_back_runs_only_what_had_run() {
+    // Before the first command, at the first, at the second: the disk is changed 25 times first.
+    for (point, expected) in [(20, &[][..]), (25, &["image"][..]), (26, &["image", "menu"])] {
+        let tree = tree();
+        let host = tree.sysroot();
+        let start = all(&tree);
+        let machine = Machine::new(&tree);
+        machine.fault.set(Some((point, Fault::Fail)));
+        let applier = Applier::new(&host, &machine, &machine);
+        applier.apply(&plan(&tree)).unwrap_err();
+        let ran = machine.commands.borrow();
+        assert_eq!(ran[ran.len() / 2..], *expected, "{point}");
+        assert_eq!(all(&tree), start, "{point}");
+    }
+}
+
+#[test]
+fn directories_of_ours_go_with_their_last_file_and_come_back() {
+    let tree = tree();
+    tree.write("/etc/kireji/reservations", "list\n");
+    tree.write("/usr/lib/50kireji/hook", "hook\n");
+    let host = tree.sysroot();
+    let start = all(&tree);
+    let machine = Machine::new(&tree);
+    let applier = Applier::new(&host, &machine, &machine);
+    let mut plan = Plan::default();
+    plan.file(&host, "/etc/kireji/reservations", None).unwrap();
+    plan.file(&host, "/usr/lib/50kireji/hook", None).unwrap();
+    applier.apply(&plan).unwrap();
+    assert!(!host.exists("/etc/kireji") && !host.exists("/usr/lib/50kireji"));
+    assert!(host.exists("/etc") && host.exists("/usr/lib"));
+    applier.undo().unwrap();
+    assert_eq!(all(&tree), start);
+}
+
+#[test]
 fn what_others_changed_is_not_overwritten() {
     let tree = tree();
     let host = tree.sysroot();

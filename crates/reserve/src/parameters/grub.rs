@@ -34,7 +34,7 @@ impl Source for Grub {
         let files = plan.files.len();
         remove(host, change, plan)?;
         if sources_drop_ins(host)? {
-            add_drop_in(host, change, plan)?;
+            drop_in(host, change, plan)?;
         } else if !change.add.is_empty() {
             let only = Change::add(change.add.iter().cloned());
             edit(host, VARIABLE, &only, plan)?;
@@ -89,16 +89,16 @@ fn edit(
     Ok(())
 }
 
-fn add_drop_in(host: &Sysroot, change: &Change, plan: &mut Plan) -> Result<(), ParameterError> {
-    if change.add.is_empty() {
-        return Ok(());
-    }
-    let words = change.add.join(" ");
-    let text = format!(
-        "# What the reserved cards need. Written by `kireji reserve`; `kireji undo` removes it.\n\
-         {VARIABLE}=\"${VARIABLE} {words}\"\n"
-    );
-    plan.file(host, DROP_IN, Some(Contents::text(text)))?;
+/// The drop-in says all that is added, and goes where nothing is.
+fn drop_in(host: &Sysroot, change: &Change, plan: &mut Plan) -> Result<(), ParameterError> {
+    let text = (!change.add.is_empty()).then(|| {
+        format!(
+            "# What the reserved cards need. Written by `kireji reserve`; `kireji undo` removes \
+             it.\n{VARIABLE}=\"${VARIABLE} {}\"\n",
+            change.add.join(" ")
+        )
+    });
+    plan.file(host, DROP_IN, text.map(Contents::text))?;
     Ok(())
 }
 

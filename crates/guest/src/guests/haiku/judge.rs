@@ -99,9 +99,9 @@ pub(super) fn judge(
         let words = "the guest said what means failure";
         return Verdict::new(Finding::Failed, words).because(line.to_string());
     }
-    if let Some(Some(tested)) = boot.tested.as_ref().filter(|tested| {
-        tested.as_ref().is_some_and(|tested| tested.code != 0)
-    }) {
+    if let Some(Some(tested)) =
+        boot.tested.as_ref().filter(|tested| tested.as_ref().is_some_and(|tested| tested.code != 0))
+    {
         return test_failed(tested);
     }
     let missing = missing(goal, boot, &about.places);

@@ -49,9 +49,10 @@ impl HaikuObserver {
         is_rejected
             || boot.failed.is_some()
             || boot.crashed.is_some()
-            || boot.tested.as_ref().is_some_and(|tested| {
-                tested.as_ref().is_none_or(|tested| tested.code != 0)
-            })
+            || boot
+                .tested
+                .as_ref()
+                .is_some_and(|tested| tested.as_ref().is_none_or(|tested| tested.code != 0))
             || self.about.fault.is_some()
             || missing(&self.goal, boot, &self.about.places).is_empty()
     }

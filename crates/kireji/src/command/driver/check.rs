@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use haiku::driver::{ElfError, Kernel, Report, check};
+use haiku::driver::{ElfError, Kernel, Kind, Report, check};
 use serde::Serialize;
 
 use super::super::image::{self, ImageArg};
@@ -50,20 +50,24 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, Comman
     let mut kernels = Vec::new();
     for path in &args.kernel {
         let kernel = Kernel::parse(&read(path)?).map_err(|error| failed(path, error))?;
-        kernels.push((Some(path.display().to_string()), Some(kernel)));
+        kernels.push((Some(path.display().to_string()), Some(kernel), Vec::new()));
     }
     for image in &args.image {
-        let (package, bytes) = image::kernel(image, context)?;
-        let kernel = Kernel::parse(&bytes).map_err(|error| failed(Path::new(&package), error))?;
-        kernels.push((Some(package), Some(kernel)));
+        let target = image::target(image, context)?;
+        let (package, kernel) = target.kernel.ok_or_else(|| {
+            let text = format!("{} has no kernel to look into", image.path.display());
+            CommandError::new(Exit::Image, text)
+        })?;
+        kernels.push((Some(package), Some(kernel), target.packaged));
     }
     if kernels.is_empty() {
-        kernels.push((None, None));
+        kernels.push((None, None, Vec::new()));
     }
     let mut results = Vec::new();
-    for (name, kernel) in kernels {
-        let report = check(&bytes, kernel.as_ref(), args.place.as_deref())
+    for (name, kernel, packaged) in kernels {
+        let mut report = check(&bytes, kernel.as_ref(), args.place.as_deref())
             .map_err(|error| failed(&args.file, error))?;
+        report.compare(&packaged);
         results.push(ResultOf { kernel: name, loadable: report.is_loadable(), report });
     }
     let all = results.iter().all(|result| result.loadable);
@@ -82,7 +86,8 @@ fn tell(file: &Path, result: &ResultOf, context: &mut Context<'_>) -> Result<(),
     let report = &result.report;
     let out = &mut *context.out;
     let verdict = match (result.loadable, &result.kernel, report.kind.is_kernel()) {
-        (_, _, false) => "which the kernel does not load".to_owned(),
+        (true, _, false) => "which the kernel does not load, but a program".to_owned(),
+        (false, _, false) => "which no program loads".to_owned(),
         (true, Some(kernel), _) => format!("which {kernel} loads"),
         (true, None, _) => "with nothing against it in the file itself".to_owned(),
         (false, Some(kernel), _) => format!("which {kernel} does not load"),
@@ -91,6 +96,21 @@ fn tell(file: &Path, result: &ResultOf, context: &mut Context<'_>) -> Result<(),
     writeln!(out, "{} is {}, {verdict}", file.display(), report.kind)?;
     for module in &report.modules {
         writeln!(out, "  module: {}", image::shown(module.as_bytes()))?;
+    }
+    for (what, names) in
+        [("asks for", &report.uses), ("its other half, the accelerant", &report.accelerants)]
+    {
+        for name in names {
+            writeln!(out, "  {what}: {}", image::shown(name.as_bytes()))?;
+        }
+    }
+    if !report.kind.is_kernel() {
+        for name in &report.libraries {
+            writeln!(out, "  library: {}", image::shown(name.as_bytes()))?;
+        }
+    }
+    if report.kind == Kind::Accelerant {
+        writeln!(out, "  its other half: the kernel's driver that names it")?;
     }
     for finding in &report.findings {
         let problem = image::shown(finding.problem.as_bytes());

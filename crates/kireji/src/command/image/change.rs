@@ -45,13 +45,22 @@ pub(super) struct LinkArgs {
 
 pub(super) fn remove(args: &RemoveArgs, context: &mut Context<'_>) -> Result<Exit, CommandError> {
     let mut volume = open::write(&args.writing, context)?;
+    volume.batch();
+    let done = remove_all(&mut volume, args);
+    // What was removed before an error is gone.
+    let written = volume.sync().map_err(failed);
+    done.and(written)?;
+    Ok(Exit::Done)
+}
+
+fn remove_all(volume: &mut ImageVolume, args: &RemoveArgs) -> Result<(), CommandError> {
     for path in &args.paths {
-        for found in paths::find(&mut volume, path)? {
+        for found in paths::find(volume, path)? {
             if found.path.is_empty() {
                 return Err(CommandError::new(Exit::Usage, "the root directory stays"));
             }
             if args.recursive {
-                empty(&mut volume, found.node)?;
+                empty(volume, found.node)?;
             }
             volume.remove(found.parent, found.name()).map_err(|error| {
                 let is_full = matches!(error, bfs::Error::NotEmpty(_));
@@ -60,8 +69,7 @@ pub(super) fn remove(args: &RemoveArgs, context: &mut Context<'_>) -> Result<Exi
             })?;
         }
     }
-    volume.sync().map_err(failed)?;
-    Ok(Exit::Done)
+    Ok(())
 }
 
 /// Removes everything below a directory.

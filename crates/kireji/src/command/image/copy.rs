@@ -200,6 +200,23 @@ pub(super) fn put(args: &PutArgs, context: &mut Context<'_>) -> Result<Exit, Com
         return Err(CommandError::new(Exit::Usage, "the destination is not UTF-8"));
     };
     let mut volume = open::write(&args.writing, context)?;
+    volume.batch();
+    let mut lost = Lost::default();
+    let done = put_all(&mut volume, sources, to, args, &mut lost);
+    // What was copied before an error stays.
+    let written = volume.sync().map_err(failed);
+    done.and(written)?;
+    lost.tell(context)?;
+    Ok(Exit::Done)
+}
+
+fn put_all(
+    volume: &mut ImageVolume,
+    sources: &[PathBuf],
+    to: &str,
+    args: &PutArgs,
+    lost: &mut Lost,
+) -> Result<(), CommandError> {
     let into = match volume.lookup(to.as_bytes()) {
         Ok(node) if volume.metadata(node).map_err(failed)?.kind == Kind::Directory => Some(node),
         Ok(_) | Err(bfs::Error::NotFound(_)) => None,
@@ -210,7 +227,6 @@ pub(super) fn put(args: &PutArgs, context: &mut Context<'_>) -> Result<Exit, Com
             failed(bfs::Error::NotADirectory(to.to_owned())).hint("`kireji image mkdir` makes one")
         );
     }
-    let mut lost = Lost::default();
     for source in sources {
         let (parent, name) = match into {
             Some(directory) => {
@@ -220,7 +236,7 @@ pub(super) fn put(args: &PutArgs, context: &mut Context<'_>) -> Result<Exit, Com
                 (directory, name.as_bytes().to_vec())
             }
             None => {
-                let (parent, name) = split(&mut volume, to)?;
+                let (parent, name) = split(volume, to)?;
                 (parent, name.as_bytes().to_vec())
             }
         };
@@ -229,7 +245,7 @@ pub(super) fn put(args: &PutArgs, context: &mut Context<'_>) -> Result<Exit, Com
             // A link that is named is followed; one within a directory is copied.
             let metadata = if named { path.metadata() } else { path.symlink_metadata() };
             let metadata = metadata.map_err(|source| host_failed("read", &path, source))?;
-            let node = put_one(&mut volume, &path, &metadata, (parent, &name), args)?;
+            let node = put_one(volume, &path, &metadata, (parent, &name), args)?;
             if metadata.is_dir() {
                 let entries =
                     std::fs::read_dir(&path).map_err(|error| host_failed("read", &path, error))?;
@@ -240,7 +256,7 @@ pub(super) fn put(args: &PutArgs, context: &mut Context<'_>) -> Result<Exit, Com
                 }
             }
             if !metadata.is_symlink() {
-                attributes::load(&mut volume, node, &path, &mut lost)?;
+                attributes::load(volume, node, &path, lost)?;
             }
             if args.preserve {
                 let fraction = u32::try_from(metadata.mtime_nsec()).unwrap_or_default();
@@ -249,9 +265,7 @@ pub(super) fn put(args: &PutArgs, context: &mut Context<'_>) -> Result<Exit, Com
             }
         }
     }
-    volume.sync().map_err(failed)?;
-    lost.tell(context)?;
-    Ok(Exit::Done)
+    Ok(())
 }
 
 /// Copies one file, link or directory without what is in it.

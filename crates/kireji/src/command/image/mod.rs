@@ -5,11 +5,11 @@ mod change;
 mod check;
 mod copy;
 mod info;
-mod kernel;
 mod list;
 mod make;
 mod open;
 mod paths;
+mod target;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -17,8 +17,8 @@ use std::path::PathBuf;
 use crate::{CommandError, Context, Exit};
 
 pub(crate) use change::directory;
-pub(crate) use kernel::{kernel, packages_failed};
 pub(crate) use open::{ImageArg, not_an_image, write};
+pub(crate) use target::{packages_failed, target};
 
 /// Arguments of `image`.
 #[derive(Debug, clap::Args)]

@@ -12,8 +12,8 @@ use guest::linux::Nonce;
 use guest::machine::Boot;
 use haiku::driver::Kind as DriverKind;
 use haiku::image::{Disk, ImageError};
-use haiku::test_run::Test;
 use haiku::install::{self, Change, How, Plan, Target};
+use haiku::test_run::Test;
 use sha2::{Digest, Sha256};
 
 use crate::command::driver::{not_installed, not_planned, read};

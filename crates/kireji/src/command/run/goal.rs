@@ -141,6 +141,7 @@ pub(super) fn check(args: &Args) -> Result<(), CommandError> {
 pub(super) fn goal(
     args: &Args,
     drivers: Vec<Driver>,
+    test: Option<Test>,
     accelerator: Accelerator,
     memory_mib: u64,
 ) -> Goal {

@@ -342,7 +342,10 @@ fn told(
     if args.goal.github || std::env::var_os("GITHUB_ACTIONS").is_some_and(|set| set == "true") {
         record.keep(writeln!(context.err, "{}", told.annotation()).map_err(CommandError::from));
     }
-    let is_loop = !names.is_empty() || args.goal.until.is_some() || !args.goal.fail.is_empty() || args.goal.test.is_some();
+    let is_loop = !names.is_empty()
+        || args.goal.until.is_some()
+        || !args.goal.fail.is_empty()
+        || args.goal.test.is_some();
     if !is_loop {
         return;
     }

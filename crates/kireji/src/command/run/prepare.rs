@@ -51,7 +51,8 @@ pub(super) fn guest(
         (GuestKind::Linux, _) => Ok(Box::new(linux(args, context, cards, accelerator)?)),
         (GuestKind::Haiku, Some(image)) => {
             let memory = args.memory.unwrap_or(MEMORY_MIB);
-            let goal = goal::goal(args, load.drivers.clone(), load.test.clone(), accelerator, memory);
+            let goal =
+                goal::goal(args, load.drivers.clone(), load.test.clone(), accelerator, memory);
             Ok(Box::new(haiku(args, context, image, goal)))
         }
         (GuestKind::Haiku, None) => Err(CommandError::new(Exit::Usage, "an image is missing")),

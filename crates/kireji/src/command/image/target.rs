@@ -1,19 +1,17 @@
-//! The kernel in an image: a file of the package `haiku`.
+//! What an image has that matters to a driver: its kernel and its packages.
 
-use haiku::packages::{self, PackagesError};
+use haiku::install::Target;
+use haiku::packages::PackagesError;
 
 use super::open::ImageArg;
 use super::{Reading, failed, open};
 use crate::{CommandError, Context, Exit};
 
-/// Reads the kernel of an image. Returns the name of its package too.
-pub(crate) fn kernel(
-    image: &ImageArg,
-    context: &mut Context<'_>,
-) -> Result<(String, Vec<u8>), CommandError> {
+/// Reads what an image has that matters to a driver.
+pub(crate) fn target(image: &ImageArg, context: &mut Context<'_>) -> Result<Target, CommandError> {
     let reading = Reading { image: image.clone(), no_replay: false };
     let mut volume = open::read(&reading, context)?;
-    packages::kernel(&mut volume).map_err(|error| packages_failed(error, image))
+    Target::read(&mut volume).map_err(|error| packages_failed(error, image))
 }
 
 /// An error of an image's packages, as the user sees it.

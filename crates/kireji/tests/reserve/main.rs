@@ -1,45 +1,44 @@
 //! `reserve` on synthetic hosts.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod whole;
 
 use std::cell::RefCell;
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus, Stdio};
 
 use clap::Parser;
-use common::kireji;
+use common::{Ended, kireji};
 use host::{Finished, Program, RunError, Runner, SystemClock};
 use kireji::cli::Cli;
 use kireji::{Code, Context, Exit, Vars};
+use testkit::boot::archive;
 use testkit::fake_kernel::FakeKernel;
 use testkit::tree::{Function, Port, Tree};
 
 const RELEASE: &str = "6.12.0-amd64";
 
 /// An archive of one file, not packed.
-fn image(name: &str) -> String {
-    let header = |name: &str| {
-        let mut text = format!("070701{:08X}{:08X}", 0, 0o100_644);
-        text += &"00000000".repeat(9);
-        text += &format!("{:08X}{:08X}{name}\0", name.len() + 1, 0);
-        while text.len() % 4 != 0 {
-            text.push('\0');
-        }
-        text
-    };
-    header(name) + &header("TRAILER!!!")
+fn image(name: &str) -> Vec<u8> {
+    archive([(name, 0o100_644, &b""[..])])
 }
 
 /// Debian on a machine with Intel's IOMMU in use: GRUB and initramfs-tools, a network card to spare.
 fn debian() -> Tree {
+    debian_with(0x10d3)
+}
+
+/// The same with another network card.
+fn debian_with(device: u16) -> Tree {
     let mut tree = Tree::new();
     tree.add(Function::new("0000:00:00.0", 0x8086, 0x29c0).class(0x06_0000).group(0));
     tree.add(Function::port("0000:00:1c.0", Port::Root, 0x29).slot().driver("pcieport").group(2));
     let card = |address, device, class| {
         Function::new(address, 0x8086, device).class(class).below("0000:00:1c.0").group(3)
     };
-    tree.add(card("0000:29:00.0", 0x10d3, 0x02_0000).subsystem(0x1043, 0x85b0).driver("e1000e"));
+    tree.add(card("0000:29:00.0", device, 0x02_0000).subsystem(0x1043, 0x85b0).driver("e1000e"));
     tree.add(card("0000:29:00.1", 0x10d4, 0x04_0300));
     tree.write("/sys/class/iommu/dmar0/x", "");
     tree.write("/sys/firmware/acpi/tables/DMAR", "");
@@ -152,22 +151,35 @@ fn kireji_with(
     is_root: bool,
     runner: &dyn Runner,
 ) -> (Code, String) {
+    let ended = kireji_asked(kernel, args, is_root, runner, None);
+    (ended.exit, ended.err)
+}
+
+/// The same at a terminal, where there is an answer.
+fn kireji_asked(
+    kernel: &FakeKernel,
+    args: &[&str],
+    is_root: bool,
+    runner: &dyn Runner,
+    answer: Option<fn() -> io::Result<String>>,
+) -> Ended {
     let host = kernel.tree.sysroot();
-    let mut err = Vec::new();
+    let (mut out, mut err) = (Vec::new(), Vec::new());
     let mut context = Context {
         host: &host,
         writable: true,
         runner,
         writer: kernel,
         clock: &SystemClock,
-        vars: Vars { is_root, ..Vars::default() },
-        out: &mut std::io::sink(),
+        vars: Vars { is_root, answer, ..Vars::default() },
+        out: &mut out,
         err: &mut err,
         width: None,
     };
     let cli = Cli::try_parse_from([&["kireji"], args].concat()).expect("a valid command line");
     let exit = kireji::run(cli, &mut context);
-    (exit, String::from_utf8(err).expect("text"))
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    Ended { exit, out: text(out), err: text(err) }
 }
 
 /// Programs of which none is really run; the first fails.
