@@ -14,3 +14,4 @@ pub mod kdl;
 pub mod loading;
 pub mod packages;
 pub mod serial;
+pub mod symbols;

@@ -26,6 +26,7 @@ use memchr::memmem;
 
 use crate::serial::{self, PROMPT, Sign};
 
+pub(crate) use report::without_arguments;
 pub use report::{Damage, Frame, Inlined, Kind, Panic, Place, Thread, Trace};
 
 use cards::Cards;
