@@ -129,7 +129,7 @@ fn tell(file: &Path, result: &ResultOf, context: &mut Context<'_>) -> Result<(),
 }
 
 /// Reads a file that is to be an add-on or a kernel.
-pub(super) fn read(path: &Path) -> Result<Vec<u8>, CommandError> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, CommandError> {
     let failed = |source| image::host_failed("read", path, source);
     let metadata = path.metadata().map_err(failed)?;
     if !metadata.is_file() || metadata.len() > LARGEST {
