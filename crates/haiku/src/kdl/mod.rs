@@ -11,6 +11,7 @@
 
 mod cards;
 mod check;
+pub mod conversation;
 mod fault;
 mod guilty;
 mod lines;

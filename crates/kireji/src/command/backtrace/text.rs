@@ -124,9 +124,9 @@ fn function(frame: &Frame) -> String {
     match (&frame.symbol, &frame.nearest_symbol, frame.offset) {
         (Some(symbol), _, _) => format!("{}{offset}", safe(symbol)),
         (None, Some(nearest), _) => {
-            format!("a function without a name ({offset} from `{}`)", safe(nearest))
+            format!("? (nearest is {}{offset})", safe(nearest))
         }
-        (None, None, Some(offset)) => format!("a function without a name (at {offset:#x})"),
+        (None, None, Some(offset)) => format!("? (at {offset:#x} of the image)"),
         (None, None, None) => format!("{:#x}", frame.address),
     }
 }
