@@ -14,4 +14,5 @@ pub mod kdl;
 pub mod loading;
 pub mod packages;
 pub mod serial;
+pub mod symbols;
 pub mod test_run;

@@ -64,6 +64,9 @@ pub enum Command {
     Runs(command::runs::Args),
     /// Show the log of a run
     Log(command::runs::LogArgs),
+    /// Tell what a log says of a panic, with functions, files and lines
+    #[command(after_long_help = help::BACKTRACE)]
+    Backtrace(command::backtrace::Args),
     /// Capture what kireji reads of this host in one file, without what identifies its owner
     Snapshot(command::snapshot::Args),
     /// Look into a Haiku image, and change it without booting it

@@ -88,3 +88,17 @@ Exit codes: 0 the guest shut down, 2 usage, 10 refused, 11 the host cannot, 12 i
 are needed, 14 QEMU is missing or unfit, 15 the image is damaged, 16 no space, 21 the guest panicked, \
 22 it hung, 23 it reset itself, 24 it did not boot, 25 its driver did not drive the card, 27 the card \
 is unwell, 28 it ended without proof, 29 QEMU crashed, 130 interrupted.";
+
+/// After the options of `backtrace`.
+pub(crate) const BACKTRACE: &str = "\
+The log is what a serial line said, of a guest or of a real machine; it may be damaged, and of any \
+size. The frame that is blamed is the first of an image other than the kernel. A report that \
+contradicts itself, or is cut short, says so.
+
+Examples:
+  kireji backtrace                                 the last run
+  kireji backtrace serial.log --driver build/mine  with the lines of a driver
+  kireji backtrace - --image haiku.iso --json      from standard input, for a program
+
+Exit codes: 0 there is a panic, 1 there is none, 2 a file is none with symbols, 11 the log cannot be \
+read, 15 the image is unreadable.";

@@ -36,7 +36,8 @@ use crate::launch::User;
 const META: &str = "meta.json";
 const ARGV: &str = "argv.json";
 const QEMU_LOG: &str = "qemu.log";
-const SERIAL_LOG: &str = "serial.log";
+/// The file of a run's directory that holds the serial line.
+pub const SERIAL_LOG: &str = "serial.log";
 const EVENTS: &str = "events.jsonl";
 const END: &str = "end.json";
 

@@ -11,6 +11,7 @@
 
 mod cards;
 mod check;
+pub mod conversation;
 mod fault;
 mod guilty;
 mod lines;
@@ -26,6 +27,7 @@ use memchr::memmem;
 
 use crate::serial::{self, PROMPT, Sign};
 
+pub(crate) use report::without_arguments;
 pub use report::{Damage, Frame, Inlined, Kind, Panic, Place, Thread, Trace};
 
 use cards::Cards;

@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
+use super::title;
+
 /// A panic, or another way into the kernel's debugger.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Panic {
@@ -117,6 +119,13 @@ pub struct Place {
     pub line: Option<u32>,
 }
 
+impl Panic {
+    /// Gives it the title that its guilty frame asks for, which may have got a name.
+    pub(crate) fn rename(&mut self) {
+        self.title = title::title(self.message.as_deref(), self.kind, self.guilty.as_ref());
+    }
+}
+
 impl Frame {
     /// Whether its code is of the kernel itself rather than of an add-on.
     pub fn is_kernel(&self) -> bool {
@@ -145,7 +154,7 @@ pub(super) fn leaf(path: &str) -> &str {
 }
 
 /// A function's name without its arguments.
-pub(super) fn without_arguments(name: &str) -> &str {
+pub(crate) fn without_arguments(name: &str) -> &str {
     // `operator()(int)` and `(anonymous namespace)::f()` have more than those.
     match name.rfind('(') {
         Some(at) if at > 0 && name.ends_with([')', 't']) => name[..at].trim_end(),

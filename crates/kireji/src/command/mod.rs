@@ -1,5 +1,6 @@
 //! The commands, one module each.
 
+pub mod backtrace;
 pub mod bind;
 mod change;
 pub mod doctor;
@@ -62,6 +63,7 @@ pub fn run(cli: Cli, context: &mut Context<'_>) -> Result<Code, CommandError> {
         Command::Run(args) => run::run(&args, context)?,
         Command::Runs(args) => runs::run(&args, context)?,
         Command::Log(args) => runs::log(&args, context)?,
+        Command::Backtrace(args) => backtrace::run(&args, context)?,
         Command::Driver(args) => driver::run(&args, context)?,
         Command::Image(args) => image::run(&args, context)?,
         Command::Recover(args) => recover::run(&args, context)?,

@@ -3,6 +3,8 @@
 mod check;
 mod install;
 
+pub(crate) use check::read;
+
 use crate::{CommandError, Context, Exit};
 
 pub(crate) use check::read;

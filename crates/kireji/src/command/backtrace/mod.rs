@@ -1,0 +1,168 @@
+//! `kireji backtrace`: what a log says of a panic.
+
+mod source;
+mod text;
+
+use std::collections::BTreeSet;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use guest::rundir;
+use haiku::kdl::{Event, Panic, Reader};
+use haiku::symbols::{Remark, Symbols, symbolise};
+use serde::Serialize;
+
+use super::driver;
+use super::image::{self, ImageArg};
+use super::run::run_error;
+use crate::{CommandError, Context, Exit};
+
+/// Panics that are kept of one log, with `--all`; a log of gigabytes may have no end of them.
+const MOST: usize = 256;
+
+/// Arguments of `backtrace`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The log: a file, `-` for standard input, a run's directory, or a run by its name or the
+    /// beginning of it; without it, the last run
+    log: Option<PathBuf>,
+    /// A driver as it was linked, with its symbols; or the kernel's file (can be repeated)
+    #[arg(long, value_name = "FILE")]
+    driver: Vec<PathBuf>,
+    /// Take the kernel's symbols from this image
+    #[arg(long, value_name = "IMAGE")]
+    image: Option<ImageArg>,
+    /// Every panic of the log, rather than the first
+    #[arg(long)]
+    all: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Document {
+    panic: Option<Panic>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    panics: Option<Vec<Panic>>,
+    /// What is to be said of the symbols that were used.
+    remarks: Vec<String>,
+}
+
+/// Tells a panic.
+///
+/// # Errors
+/// The log or the symbols cannot be read, or the output not written.
+pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
+    // A mistake in them is told before a log of gigabytes is read.
+    let symbols = symbols(args, context)?;
+    let (mut panics, count) = read(args, context)?;
+    let mut remarks = BTreeSet::new();
+    for panic in &mut panics {
+        remarks.extend(symbolise(panic, &symbols));
+    }
+    let exit = if panics.is_empty() { Exit::No } else { Exit::Done };
+    if args.json {
+        let remarks = remarks.iter().map(Remark::to_string).collect();
+        let document = Document {
+            panic: panics.first().cloned(),
+            panics: args.all.then_some(panics),
+            remarks,
+        };
+        super::print_json(context, document)?;
+        return Ok(exit);
+    }
+    if panics.is_empty() {
+        writeln!(context.err, "There is no panic in the log.")?;
+    }
+    for (index, panic) in panics.iter().enumerate() {
+        if index > 0 {
+            writeln!(context.out)?;
+        }
+        text::write(panic, context.out)?;
+    }
+    for remark in remarks {
+        writeln!(context.err, "note: {}", image::shown(remark.to_string().as_bytes()))?;
+    }
+    let more = count - panics.len();
+    if more > 0 {
+        let hint = if args.all { "" } else { "; `--all` shows every one" };
+        writeln!(context.err, "The log has {more} more{hint}.")?;
+    }
+    Ok(exit)
+}
+
+fn symbols(args: &Args, context: &mut Context<'_>) -> Result<Vec<Symbols>, CommandError> {
+    let mut symbols = Vec::new();
+    let mut add = |name: &str, shown: String, bytes: &[u8]| {
+        let parsed = Symbols::parse(name, bytes).map_err(|error| {
+            let text = format!("{shown}: {error}");
+            CommandError::from_source(Exit::Usage, error).reason(text)
+        });
+        parsed.map(|parsed| symbols.push(parsed))
+    };
+    for path in &args.driver {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        add(&name, path.display().to_string(), &driver::read(path)?)?;
+    }
+    if let Some(image) = &args.image {
+        let (package, bytes) = image::kernel(image, context)?;
+        add("kernel_x86_64", package, &bytes)?;
+    }
+    Ok(symbols)
+}
+
+/// Reads the log. Returns the panics that are shown, and how many there are.
+fn read(args: &Args, context: &Context<'_>) -> Result<(Vec<Panic>, usize), CommandError> {
+    let most = if args.all { MOST } else { 1 };
+    let (mut panics, mut count) = (Vec::new(), 0);
+    let mut keep = |event: Event<'_>| {
+        if let Event::Complete(panic) = event {
+            count += 1;
+            if panics.len() < most {
+                panics.push(*panic);
+            }
+        }
+    };
+    let (mut log, path): (Box<dyn Read>, PathBuf) = open(args.log.as_deref(), context)?;
+    let mut reader = Reader::default();
+    let mut chunk = vec![0; 256 << 10];
+    loop {
+        match log.read(&mut chunk) {
+            Ok(0) => break,
+            Ok(length) => reader.push(&chunk[..length], &mut keep),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(image::host_failed("read", &path, error)),
+        }
+    }
+    reader.finish(&mut keep);
+    Ok((panics, count))
+}
+
+fn open(
+    log: Option<&Path>,
+    context: &Context<'_>,
+) -> Result<(Box<dyn Read>, PathBuf), CommandError> {
+    let path = match log {
+        Some(path) if path.as_os_str() == "-" => {
+            return Ok((Box::new(io::stdin()), "standard input".into()));
+        }
+        Some(path) if path.is_dir() => path.join(rundir::SERIAL_LOG),
+        Some(path) if path.exists() || path.components().count() > 1 => path.to_owned(),
+        other => {
+            let base = context.vars.state.join("runs");
+            let name = other.map(Path::to_string_lossy);
+            let run = rundir::find(context.host, &base, name.as_deref());
+            run.map_err(|error| match other {
+                Some(_) => CommandError::from_source(Exit::Usage, error)
+                    .hint("there is no file of this name either; `kireji runs` lists the runs"),
+                None => run_error(error),
+            })?
+            .serial_log()
+        }
+    };
+    match std::fs::File::open(&path) {
+        Ok(file) => Ok((Box::new(file), path)),
+        Err(error) => Err(image::host_failed("open", &path, error)),
+    }
+}
