@@ -1,6 +1,7 @@
 //! Drivers and packages for Haiku.
 
 use haiku::driver::{Kernel, check, place};
+use haiku::symbols::Symbols;
 use haiku::hpkg::{EntryKind, Package};
 
 /// Whether Haiku would load the input, and where it would go.
@@ -29,4 +30,13 @@ pub fn haiku_package(data: &[u8]) {
             let _ = package.read(content, content.size() / 2, &mut buffer);
         }
     }
+}
+
+/// What an ELF file says of its source. Each function has the lines of its places.
+pub fn haiku_symbols(data: &[u8]) {
+    let Ok(symbols) = Symbols::parse("sample", data) else { return };
+    for address in (0..0x2000).step_by(7) {
+        assert!(symbols.lines(address).len() < 1000);
+    }
+    let _ = symbols.build_id();
 }

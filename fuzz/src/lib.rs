@@ -24,11 +24,11 @@ pub use bfs_volumes::bfs_volume;
 pub use boot_files::{assignments, boot_entry, initramfs, uki};
 pub use disks::{disk, haiku_image};
 pub use firmware_tables::{dmar, ivrs};
-pub use haiku_files::{haiku_driver, haiku_package};
+pub use haiku_files::{haiku_driver, haiku_package, haiku_symbols};
 pub use host_files::{journal, modules, pci_ids, snapshot};
 pub use machines::{capabilities, diagnosis, rig};
 pub use pci_bytes::{address, config_space, option_rom};
-pub use streams::{channel, qmp, serial};
+pub use streams::{channel, kdl, qmp, serial};
 
 #[cfg(fuzzing)]
 #[doc(hidden)]
@@ -52,9 +52,11 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("haiku_driver", haiku_driver),
     ("haiku_image", haiku_image),
     ("haiku_package", haiku_package),
+    ("haiku_symbols", haiku_symbols),
     ("initramfs", initramfs),
     ("ivrs", ivrs),
     ("journal", journal),
+    ("kdl", kdl),
     ("modules", modules),
     ("option_rom", option_rom),
     ("pci_ids", pci_ids),

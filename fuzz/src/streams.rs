@@ -10,6 +10,7 @@ use guest::machine::DiskBus;
 use guest::process::GuestEnd;
 use guest::qmp::Connection;
 use haiku::image::{Container, Image};
+use haiku::kdl::{Event, Reader};
 use lab::channel::{ChannelError, Decoder, InputDecoder, Message};
 
 /// What the inside of a rig sends, and what is sent to it. The first byte says in what pieces it
@@ -97,4 +98,27 @@ fn observe<'a>(
 ) -> (Vec<Sign>, [Verdict; 6]) {
     let signs = pieces.flat_map(|piece| observer.feed(piece)).collect();
     (signs, GuestEnd::ALL.map(|end| observer.judge(end)))
+}
+
+/// What a kernel writes when it panics. The first byte says in what pieces it comes.
+pub fn kdl(data: &[u8]) {
+    let Some((size, bytes)) = data.split_first() else { return };
+    let in_pieces = read(bytes.chunks(usize::from(*size).max(1)));
+    assert_eq!(in_pieces, read(std::iter::once(bytes)));
+}
+
+fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
+    let (mut reader, mut events) = (Reader::default(), Vec::new());
+    let mut keep = |event: Event<'_>| {
+        if let Event::Complete(panic) = &event {
+            assert!(panic.frames.len() <= 400);
+            assert_eq!(panic.corrupted, !panic.damage.is_empty());
+        }
+        events.push(format!("{event:?}"));
+    };
+    for piece in pieces {
+        reader.push(piece, &mut keep);
+    }
+    reader.finish(&mut keep);
+    events
 }

@@ -45,7 +45,9 @@ pub(super) fn write(panic: &Panic, out: &mut dyn Write) -> io::Result<()> {
     }
     if !panic.registers.is_empty() {
         writeln!(out, "\nregisters:")?;
-        let registers: Vec<_> = panic.registers.iter().collect();
+        let mut registers: Vec<_> = panic.registers.iter().collect();
+        // `r8` is before `r10`.
+        registers.sort_by_key(|(name, _)| (name.len(), *name));
         for row in registers.chunks(4) {
             let row: Vec<_> =
                 row.iter().map(|(name, value)| format!("{name:>6} {value:016x}")).collect();

@@ -7,7 +7,6 @@ pub(crate) use check::read;
 
 use crate::{CommandError, Context, Exit};
 
-pub(crate) use check::read;
 pub(crate) use install::{not_installed, not_planned};
 
 /// Arguments of `driver`.

@@ -14,6 +14,16 @@ pub(crate) fn target(image: &ImageArg, context: &mut Context<'_>) -> Result<Targ
     Target::read(&mut volume).map_err(|error| packages_failed(error, image))
 }
 
+/// Reads the kernel of an image. Returns the name of its package, and its bytes.
+pub(crate) fn kernel(
+    image: &ImageArg,
+    context: &mut Context<'_>,
+) -> Result<(String, Vec<u8>), CommandError> {
+    let reading = Reading { image: image.clone(), no_replay: false };
+    let mut volume = open::read(&reading, context)?;
+    haiku::packages::kernel(&mut volume).map_err(|error| packages_failed(error, image))
+}
+
 /// An error of an image's packages, as the user sees it.
 pub(crate) fn packages_failed(error: PackagesError, image: &ImageArg) -> CommandError {
     let narrow = matches!(error, PackagesError::Bits32(_));

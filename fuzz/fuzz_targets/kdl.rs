@@ -1,0 +1,4 @@
+#![cfg_attr(fuzzing, no_main)]
+//! The target of this name, as a program.
+
+kireji_fuzz::program!(kdl);
