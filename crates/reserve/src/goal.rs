@@ -9,7 +9,7 @@ use crate::boot::{Boot, Builder, Clue, Kernel, Verdict};
 use crate::config::{Change, words};
 use crate::generator::{self, Generator};
 use crate::parameters::{self, ParameterError};
-use crate::plan::{Contents, Plan};
+use crate::plan::{Contents, Knowledge, Plan};
 use crate::reservation::{self, Reservations};
 
 /// The module that has what is reserved.
@@ -132,13 +132,21 @@ pub fn plan(host: &Sysroot, boot: &Boot, goal: &Goal) -> Result<Plan, PlanError>
         plan.file(host, path, Some(contents).filter(|_| is_wanted))?;
     }
     // What is remembered of parameters is in no image.
-    if plan.files.len() > remembered {
-        for command in generator.rebuild(boot).map_err(PlanError::Rebuild)? {
-            plan.command(command);
+    let mut is_stale = plan.files.len() > remembered;
+    plan.known(Knowledge::of(generator.builder(), generator.confidence()));
+    if !goal.parameters.is_empty() {
+        for source in parameters::sources(host, boot)? {
+            is_stale |= source.plan(host, boot, &goal.parameters, &mut plan)?;
+            plan.known(Knowledge::of(source.name(), source.confidence()));
         }
     }
-    if !goal.parameters.is_empty() {
-        parameters::source(host, boot)?.plan(host, &goal.parameters, &mut plan)?;
+    if is_stale {
+        let build = || generator.rebuild(host, boot);
+        let commands = boot.placer.commands(host, &boot.kernels, build);
+        plan.commands.splice(0..0, commands.map_err(PlanError::Rebuild)?);
+        if let Some(known) = boot.placer.knowledge() {
+            plan.known(known);
+        }
     }
     Ok(plan)
 }
