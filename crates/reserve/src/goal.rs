@@ -6,6 +6,7 @@ use host::modules::{Modules, ModulesError};
 use host::{ReadError, Sysroot};
 
 use crate::boot::{Boot, Builder, Clue, Kernel, Verdict};
+use crate::by_hand::Adoption;
 use crate::config::{Change, words};
 use crate::generator::{self, Generator};
 use crate::parameters::{self, ParameterError};
@@ -26,6 +27,8 @@ pub struct Goal {
     pub reservations: Reservations,
     /// How kernel parameters shall change: what is added is there as long as anything is reserved.
     pub parameters: Change,
+    /// What is taken over from.
+    pub adoption: Adoption,
 }
 
 impl Goal {
@@ -48,7 +51,15 @@ impl Goal {
             let remove = needed.remove;
             Change { add: added.iter().cloned().chain(more).collect(), remove }
         };
-        Ok(Self { reservations, parameters })
+        Ok(Self { reservations, parameters, adoption: Adoption::default() })
+    }
+
+    /// The same goal with what reserves by hand gone.
+    #[must_use]
+    pub fn adopting(mut self, adoption: Adoption) -> Self {
+        self.parameters.remove.extend(adoption.words.iter().cloned());
+        self.adoption = adoption;
+        self
     }
 }
 
@@ -131,6 +142,7 @@ pub fn plan(host: &Sysroot, boot: &Boot, goal: &Goal) -> Result<Plan, PlanError>
     for (path, contents) in generator.files() {
         plan.file(host, path, Some(contents).filter(|_| is_wanted))?;
     }
+    goal.adoption.plan(host, &mut plan)?;
     // What is remembered of parameters is in no image.
     let mut is_stale = plan.files.len() > remembered;
     plan.known(Knowledge::of(generator.builder(), generator.confidence()));
