@@ -29,7 +29,7 @@ struct Needed {
     pacman: Option<&'static str>,
 }
 
-const NEEDED: [Needed; 12] = [
+const NEEDED: [Needed; 14] = [
     Needed {
         program: "busybox",
         apt: Some("busybox"),
@@ -43,6 +43,12 @@ const NEEDED: [Needed; 12] = [
         apt: Some("dracut-core"),
         dnf: Some("dracut"),
         pacman: Some("dracut"),
+    },
+    Needed {
+        program: "kernel-install",
+        apt: Some("systemd"),
+        dnf: Some("systemd-udev"),
+        pacman: Some("systemd"),
     },
     Needed { program: "lsinitramfs", apt: Some("initramfs-tools-core"), dnf: None, pacman: None },
     Needed {
@@ -71,6 +77,7 @@ const NEEDED: [Needed; 12] = [
         pacman: Some("qemu-system-x86"),
     },
     Needed { program: "qemu-img", apt: None, dnf: Some("qemu-img"), pacman: Some("qemu-img") },
+    Needed { program: "strace", apt: Some("strace"), dnf: Some("strace"), pacman: Some("strace") },
     Needed { program: "zstd", apt: Some("zstd"), dnf: Some("zstd"), pacman: Some("zstd") },
 ];
 

@@ -6,10 +6,11 @@ use host::modules::{Modules, ModulesError};
 use host::{ReadError, Sysroot};
 
 use crate::boot::{Boot, Builder, Clue, Kernel, Verdict};
+use crate::by_hand::Adoption;
 use crate::config::{Change, words};
 use crate::generator::{self, Generator};
 use crate::parameters::{self, ParameterError};
-use crate::plan::{Contents, Plan};
+use crate::plan::{Contents, Knowledge, Plan};
 use crate::reservation::{self, Reservations};
 
 /// The module that has what is reserved.
@@ -26,6 +27,8 @@ pub struct Goal {
     pub reservations: Reservations,
     /// How kernel parameters shall change: what is added is there as long as anything is reserved.
     pub parameters: Change,
+    /// What is taken over from.
+    pub adoption: Adoption,
 }
 
 impl Goal {
@@ -48,7 +51,15 @@ impl Goal {
             let remove = needed.remove;
             Change { add: added.iter().cloned().chain(more).collect(), remove }
         };
-        Ok(Self { reservations, parameters })
+        Ok(Self { reservations, parameters, adoption: Adoption::default() })
+    }
+
+    /// The same goal with what reserves by hand gone.
+    #[must_use]
+    pub fn adopting(mut self, adoption: Adoption) -> Self {
+        self.parameters.remove.extend(adoption.words.iter().cloned());
+        self.adoption = adoption;
+        self
     }
 }
 
@@ -131,14 +142,23 @@ pub fn plan(host: &Sysroot, boot: &Boot, goal: &Goal) -> Result<Plan, PlanError>
     for (path, contents) in generator.files() {
         plan.file(host, path, Some(contents).filter(|_| is_wanted))?;
     }
+    goal.adoption.plan(host, &mut plan)?;
     // What is remembered of parameters is in no image.
-    if plan.files.len() > remembered {
-        for command in generator.rebuild(boot).map_err(PlanError::Rebuild)? {
-            plan.command(command);
+    let mut is_stale = plan.files.len() > remembered;
+    plan.known(Knowledge::of(generator.builder(), generator.confidence()));
+    if !goal.parameters.is_empty() {
+        for source in parameters::sources(host, boot)? {
+            is_stale |= source.plan(host, boot, &goal.parameters, &mut plan)?;
+            plan.known(Knowledge::of(source.name(), source.confidence()));
         }
     }
-    if !goal.parameters.is_empty() {
-        parameters::source(host, boot)?.plan(host, &goal.parameters, &mut plan)?;
+    if is_stale {
+        let build = || generator.rebuild(host, boot);
+        let commands = boot.placer.commands(host, &boot.kernels, build);
+        plan.commands.splice(0..0, commands.map_err(PlanError::Rebuild)?);
+        if let Some(known) = boot.placer.knowledge() {
+            plan.known(known);
+        }
     }
     Ok(plan)
 }

@@ -2,11 +2,12 @@
 //! and every entry.
 
 use std::error::Error;
+use std::path::Path;
 
 use host::{ReadError, Sysroot};
 use serde::Serialize;
 
-use crate::boot::{Boot, Entry, EntryKind, Kernel};
+use crate::boot::{Boot, Entry, EntryKind, Kernel, Placer};
 use crate::config::{Change, words};
 use crate::generator::{self, Generator};
 use crate::goal::{self, Goal};
@@ -58,67 +59,134 @@ pub fn is_proved(claims: &[Claim]) -> bool {
 /// A file of the host cannot be read.
 pub fn prove(host: &Sysroot, boot: &Boot, goal: &Goal) -> Result<Vec<Claim>, ReadError> {
     let mut claims = Vec::new();
-    let generator = goal::generator(boot);
+    let generator = match goal::generator(boot) {
+        Ok(generator) => generator,
+        Err(error) => {
+            let outcome = Outcome::Unmeasured(error.to_string());
+            let about = "every kernel".to_owned();
+            claims.push(Claim { about, claim: "its initramfs can be judged", outcome });
+            return Ok(claims);
+        }
+    };
+    let mut seen: Vec<&Path> = Vec::new();
     for kernel in &boot.kernels {
         let about = format!("kernel {}", kernel.release);
-        let generator = match &generator {
-            Ok(generator) => *generator,
-            Err(error) => {
-                let outcome = Outcome::Unmeasured(error.to_string());
-                claims.push(Claim { about, claim: "its initramfs can be judged", outcome });
-                continue;
-            }
-        };
-        match open(host, boot, kernel, generator) {
-            Some((name, Ok(image))) => {
-                let about = format!("{about}, {name}");
-                claims.extend(of_image(host, &about, kernel, generator, &image, goal));
-            }
-            Some((name, Err(error))) => {
-                let outcome = Outcome::Unmeasured(format!("{name}: {}", in_full(&*error)));
-                claims.push(Claim { about, claim: "its initramfs can be read", outcome });
-            }
-            None => {
-                let outcome = Outcome::Fail("no initramfs of it was found".to_owned());
-                claims.push(Claim { about, claim: "its initramfs is there", outcome });
+        let images = images(boot, kernel);
+        if images.is_empty() && !boot.entries.iter().any(|entry| is_unnamed(boot, entry)) {
+            let outcome = Outcome::Fail("no initramfs of it was found".to_owned());
+            claims.push(Claim { about, claim: "its initramfs is there", outcome });
+            continue;
+        }
+        for subject in images {
+            seen.push(subject.path);
+            claims.extend(of_subject(host, &about, Some(kernel), subject, generator, boot, goal));
+        }
+    }
+    // What says of no kernel that it is for it, the image itself does.
+    for entry in boot.entries.iter().filter(|entry| is_unnamed(boot, entry)) {
+        for subject in Subject::of(entry) {
+            if !seen.contains(&subject.path) {
+                seen.push(subject.path);
+                let about = format!("entry `{}`", entry.title);
+                claims.extend(of_subject(host, &about, None, subject, generator, boot, goal));
             }
         }
     }
     claims.extend(boot.entries.iter().filter_map(|entry| of_entry(entry, &goal.parameters)));
+    if boot.placer == Placer::ProxmoxBootTool && boot.entries.is_empty() {
+        let outcome = Outcome::Unmeasured("the partitions are not mounted".to_owned());
+        let about = "every partition of proxmox-boot-tool".to_owned();
+        claims.push(Claim { about, claim: "it has these images and parameters", outcome });
+    }
     Ok(claims)
 }
 
-type Opened = Result<Image, Box<dyn Error>>;
+/// One file that holds an initramfs.
+#[derive(Clone, Copy)]
+struct Subject<'a> {
+    path: &'a Path,
+    is_uki: bool,
+}
 
-/// Opens the image of a kernel: its own file, or its unified kernel image.
+impl<'a> Subject<'a> {
+    fn of(entry: &'a Entry) -> Vec<Self> {
+        let is_uki = entry.kind == EntryKind::Uki;
+        entry.images.iter().map(|path| Self { path, is_uki }).collect()
+    }
+}
+
+/// Whether an entry boots something of which it does not say the kernel. What is there for when
+/// others fail is not looked into: it is a way back without the reservation.
+fn is_unnamed(boot: &Boot, entry: &Entry) -> bool {
+    !entry.is_fallback()
+        && !entry.images.is_empty()
+        && !boot.kernels.iter().any(|kernel| entry.boots(kernel))
+}
+
+/// The images of a kernel: its own file, and those of the entries that boot it.
+fn images<'a>(boot: &'a Boot, kernel: &'a Kernel) -> Vec<Subject<'a>> {
+    let own = kernel.image.iter().map(|path| Subject { path, is_uki: false });
+    let entries = boot.entries.iter().filter(|entry| !entry.is_fallback() && entry.boots(kernel));
+    let mut found: Vec<Subject<'_>> = Vec::new();
+    for subject in own.chain(entries.flat_map(Subject::of)) {
+        if !found.iter().any(|other| other.path == subject.path) {
+            found.push(subject);
+        }
+    }
+    found
+}
+
+fn of_subject(
+    host: &Sysroot,
+    about: &str,
+    kernel: Option<&Kernel>,
+    subject: Subject<'_>,
+    generator: &dyn Generator,
+    boot: &Boot,
+    goal: &Goal,
+) -> Vec<Claim> {
+    let about = format!("{about}, {}", subject.path.display());
+    let image = match open(host, subject, generator) {
+        Ok(image) => image,
+        Err(error) => {
+            let outcome = Outcome::Unmeasured(crate::in_full(&*error));
+            return vec![Claim { about, claim: "its initramfs can be read", outcome }];
+        }
+    };
+    // Microcode comes before the initramfs, as an image of its own.
+    if image.members().iter().all(|member| member.path.starts_with("kernel")) {
+        return Vec::new();
+    }
+    let has_modules = |kernel: &&Kernel| {
+        image.members().iter().any(|member| {
+            member.path.components().any(|part| part.as_os_str() == kernel.release.as_str())
+        })
+    };
+    let kernel = kernel.or_else(|| boot.kernels.iter().find(has_modules));
+    of_image(host, &about, kernel, generator, &image, goal)
+}
+
+/// Opens an image, with the contents that the proof needs.
 fn open(
     host: &Sysroot,
-    boot: &Boot,
-    kernel: &Kernel,
+    subject: Subject<'_>,
     generator: &dyn Generator,
-) -> Option<(String, Opened)> {
+) -> Result<Image, Box<dyn Error>> {
     let list = reservation::PATH.trim_start_matches('/');
     let keep = |member: &Member| {
         member.kind == Kind::File
             && (member.path.as_os_str() == list || generator.needs(&member.path))
     };
-    if let Some(path) = &kernel.image {
-        let image = Image::open(host, path, keep).map_err(Box::<dyn Error>::from);
-        return Some((path.display().to_string(), image));
-    }
-    let is_of = |entry: &&Entry| {
-        let read = || Uki::open(host, &entry.source).ok()?.text(host, ".uname").ok()?;
-        entry.kind == EntryKind::Uki && read().as_deref() == Some(kernel.release.as_str())
-    };
-    let entry = boot.entries.iter().find(is_of)?;
-    let image = Uki::open(host, &entry.source).and_then(|uki| uki.initramfs(host, keep));
-    Some((entry.source.display().to_string(), image.map_err(Box::<dyn Error>::from)))
+    Ok(match subject.is_uki {
+        true => Uki::open(host, subject.path)?.initramfs(host, keep)?,
+        false => Image::open(host, subject.path, keep)?,
+    })
 }
 
 fn of_image(
     host: &Sysroot,
     about: &str,
-    kernel: &Kernel,
+    kernel: Option<&Kernel>,
     generator: &dyn Generator,
     image: &Image,
     goal: &Goal,
@@ -145,10 +213,13 @@ fn of_image(
     ]
 }
 
-fn modules(host: &Sysroot, kernel: &Kernel, image: &Image) -> Outcome {
+fn modules(host: &Sysroot, kernel: Option<&Kernel>, image: &Image) -> Outcome {
+    let Some(kernel) = kernel else {
+        return Outcome::Fail("it has no modules of an installed kernel".to_owned());
+    };
     let needed = match goal::needed_modules(host, kernel) {
         Ok(needed) => needed,
-        Err(error) => return Outcome::Unmeasured(in_full(&error)),
+        Err(error) => return Outcome::Unmeasured(crate::in_full(&error)),
     };
     if needed.is_empty() {
         return Outcome::Pass("vfio-pci is built into the kernel".to_owned());
@@ -165,7 +236,7 @@ fn modules(host: &Sysroot, kernel: &Kernel, image: &Image) -> Outcome {
 }
 
 fn of_entry(entry: &Entry, change: &Change) -> Option<Claim> {
-    if change.is_empty() {
+    if change.is_empty() || entry.is_fallback() {
         return None;
     }
     let present = words::split(&entry.options);
@@ -179,16 +250,4 @@ fn of_entry(entry: &Entry, change: &Change) -> Option<Claim> {
     };
     let about = format!("entry `{}` of {}", entry.title, entry.source.display());
     Some(Claim { about, claim: "its parameters are right", outcome })
-}
-
-/// An error with its causes, in one line.
-fn in_full(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }

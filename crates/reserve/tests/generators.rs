@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use pci::Host;
-use reserve::boot::{Boot, Builder, Verdict};
+use reserve::boot::{Boot, Builder, Placer, Verdict};
+use reserve::config::Change;
 use reserve::goal::{self, Goal};
 use reserve::image::Image;
 use reserve::plan::Plan;
@@ -69,14 +70,25 @@ impl Machine {
     /// Runs a command with this machine's files over those of the real one, and returns what it
     /// says. Nothing of the real one is changed: the layers are all read.
     fn run(&self, command: &[&str]) -> String {
-        let script = "mount -t overlay -o lowerdir=$1/etc:/etc overlay /etc\n\
+        self.run_with("mount -t overlay -o lowerdir=$1/boot:/boot overlay /boot", command)
+    }
+
+    /// The same where the command writes to this machine's `/boot`.
+    fn run_on_boot(&self, command: &[&str]) -> String {
+        self.run_with("mount --bind $1/boot /boot", command)
+    }
+
+    fn run_with(&self, mount_boot: &str, command: &[&str]) -> String {
+        let script = format!(
+            "mount -t overlay -o lowerdir=$1/etc:/etc overlay /etc\n\
              mount -t overlay -o lowerdir=$1/usr/lib:/usr/lib overlay /usr/lib\n\
-             mount -t overlay -o lowerdir=$1/boot:/boot overlay /boot\n\
+             {mount_boot}\n\
              mount --bind $2 /usr/lib/modules\n\
              shift 2\n\
-             exec \"$@\"\n";
+             exec \"$@\"\n"
+        );
         let done = Command::new("unshare")
-            .args(["-rm", "sh", "-euc", script, "sh"])
+            .args(["-rm", "sh", "-euc", &script, "sh"])
             .args([self.tree.root(), &self.modules])
             .args(command)
             .stdin(Stdio::null())
@@ -217,4 +229,46 @@ fn dracut_builds_what_is_proved() {
     let ours = listing(&image, &machine);
     let missing: Vec<_> = ours.iter().filter(|name| !names.contains(name)).collect();
     assert!(missing.is_empty() && ours.len() == names.len(), "{missing:?}");
+}
+
+/// kernel-install, in a mount namespace in which the machine's /boot is a partition of its own.
+#[test]
+fn kernel_install_places_what_is_proved() {
+    let machine = Machine::new();
+    machine.build(Builder::InitramfsTools);
+    let release = &machine.release;
+    machine.tree.write(&format!("/boot/vmlinuz-{release}"), "MZ");
+    machine.tree.write("/etc/kernel/cmdline", "root=UUID=1 ro\n");
+    machine.tree.write("/etc/machine-id", "0123456789abcdef0123456789abcdef\n");
+    machine.tree.write("/etc/kernel/install.conf", "layout=bls\n");
+    let info: Vec<u8> = [6, 0, 0, 0]
+        .into_iter()
+        .chain("systemd-boot 252\0".encode_utf16().flat_map(u16::to_le_bytes))
+        .collect();
+    let variable = "/sys/firmware/efi/efivars/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
+    machine.tree.write(variable, info);
+    let place = || {
+        let file = format!("/boot/vmlinuz-{release}");
+        let image = format!("/boot/initrd.img-{release}");
+        machine.run_on_boot(&["kernel-install", "add", release, &file, &image]);
+    };
+    place();
+    let host = machine.tree.sysroot();
+    assert_eq!(Boot::read(&host).unwrap().placer, Placer::KernelInstall);
+    assert_eq!(machine.failures(&Goal::default()), Vec::<String>::new());
+
+    let goal = Goal::of(&host, machine.goal().reservations, Change::add(["intel_iommu=on"]));
+    let goal = goal.unwrap();
+    let plan = machine.plan(&goal);
+    let commands: Vec<_> = plan.commands.iter().map(ToString::to_string).collect();
+    let expected =
+        format!("kernel-install add {release} /boot/vmlinuz-{release} /boot/initrd.img-{release}");
+    assert_eq!(commands, ["update-initramfs -u -k all", &expected]);
+    machine.write(&plan);
+    machine.build(Builder::InitramfsTools);
+    // What was built is not yet what is booted.
+    assert_eq!(machine.failures(&goal).len(), 4);
+    place();
+    assert_eq!(machine.failures(&goal), Vec::<String>::new());
+    assert!(machine.plan(&goal).is_empty());
 }

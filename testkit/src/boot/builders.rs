@@ -3,11 +3,11 @@
 use std::cell::RefCell;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::ExitStatus;
+use std::process::{Command, ExitStatus};
 
 use host::{Finished, Program, RunError, Runner};
 
-use super::archive;
+use super::formats::{archive, pe};
 use crate::tree::Tree;
 
 /// The module as every distribution packs it, below a kernel's directory.
@@ -21,6 +21,9 @@ pub struct Builders<'a> {
     tree: &'a Tree,
     ran: RefCell<Vec<String>>,
 }
+
+/// What an image holds: paths, modes, contents.
+type Files = Vec<(String, u32, Vec<u8>)>;
 
 impl<'a> Builders<'a> {
     /// Returns the programs over a tree.
@@ -39,6 +42,10 @@ impl<'a> Builders<'a> {
 
     fn bytes(&self, path: &str) -> Vec<u8> {
         std::fs::read(self.tree.locate(path)).unwrap_or_default()
+    }
+
+    fn text(&self, path: &str) -> String {
+        String::from_utf8(self.bytes(path)).unwrap_or_default()
     }
 
     fn names(&self, path: &str) -> Vec<String> {
@@ -60,55 +67,273 @@ impl<'a> Builders<'a> {
         match words {
             ["update-initramfs", "-u", "-k", "all"] => {
                 for release in self.releases() {
-                    let image = self.initramfs_tools(&release);
+                    let image = packed(&self.initramfs_tools(&release));
                     self.tree.write(&format!("/boot/initrd.img-{release}"), image);
                 }
             }
             ["dracut", "--force", image, release] => {
-                self.tree.write(image, self.dracut(release));
+                self.tree.write(image, packed(&self.dracut(release)));
+            }
+            ["dracut", "--force", "--uefi", image, release] => {
+                // dracut.conf(5), kernel_cmdline.
+                let ours = self.text("/etc/dracut.conf.d/50-kireji.conf");
+                let ours = ours.lines().find_map(|line| line.strip_prefix("kernel_cmdline+=\""));
+                let line =
+                    format!("root=/dev/vda2{}", ours.unwrap_or_default().trim_end_matches('"'));
+                self.uki(image, release, line.trim_end(), &packed(&self.dracut(release)));
+            }
+            ["mkinitcpio", "-P"] | ["limine-mkinitcpio"] => self.presets(),
+            ["kernel-install", "add", release, _, own @ ..] => self.kernel_install(release, own),
+            ["sdbootutil", "--no-reuse-initrd", "add-all-kernels"] => self.sdbootutil(true),
+            ["sdbootutil", "update-all-entries"] => self.sdbootutil(false),
+            ["update-grub"] | ["grub-mkconfig", "-o", "/boot/grub/grub.cfg"] => self.menu("grub"),
+            ["grub2-mkconfig", "-o", "/boot/grub2/grub.cfg"] => self.menu("grub2"),
+            ["proxmox-boot-tool", "refresh"] => {}
+            ["kernelstub"] => self.kernelstub(|_| {}),
+            ["kernelstub", "-a", word] => {
+                self.kernelstub(|options| options.push((*word).to_owned()));
+            }
+            ["kernelstub", "-d", word] => {
+                self.kernelstub(|options| options.retain(|one| one != word))
             }
             _ => return false,
         }
         true
     }
 
+    fn ours(&self, release: &str, files: &mut Files) {
+        files.push((LIST.to_owned(), 0o100_644, self.bytes(LIST)));
+        files.push((format!("usr/lib/modules/{release}/{MODULE}"), 0o100_644, Vec::new()));
+    }
+
     /// mkinitramfs: its hooks run, and its scripts are copied and put in order.
-    fn initramfs_tools(&self, release: &str) -> Vec<u8> {
+    fn initramfs_tools(&self, release: &str) -> Files {
         let script = "etc/initramfs-tools/scripts/init-top/00-kireji";
-        let ours = self.bytes(script);
-        let list = self.bytes(LIST);
-        let module = format!("usr/lib/modules/{release}/{MODULE}");
         let mut order = "/scripts/init-top/udev \"$@\"\n".to_owned();
-        let mut files: Vec<(&str, u32, &[u8])> = vec![("init", 0o100_755, b"#!/bin/sh\n")];
+        let mut files = vec![file("init", 0o100_755, "#!/bin/sh\n")];
         if self.has(script) {
             order.insert_str(0, "/scripts/init-top/00-kireji \"$@\"\n");
-            files.push(("scripts/init-top/00-kireji", 0o100_755, &ours));
+            files.push(("scripts/init-top/00-kireji".to_owned(), 0o100_755, self.bytes(script)));
         }
-        files.push(("scripts/init-top/ORDER", 0o100_644, order.as_bytes()));
+        files.push(file("scripts/init-top/ORDER", 0o100_644, &order));
         if self.has("etc/initramfs-tools/hooks/kireji") && self.has(LIST) {
-            files.push((LIST, 0o100_644, &list));
-            files.push((&module, 0o100_644, b""));
+            self.ours(release, &mut files);
         }
-        archive(files)
+        files
     }
 
     /// dracut: the modules of its directory whose `check` agrees.
-    fn dracut(&self, release: &str) -> Vec<u8> {
+    fn dracut(&self, release: &str) -> Files {
         let directory = "usr/lib/dracut/modules.d/50kireji";
-        let hook = self.bytes(&format!("{directory}/kireji.sh"));
-        let list = self.bytes(LIST);
-        let module = format!("usr/lib/modules/{release}/{MODULE}");
-        let mut files: Vec<(&str, u32, &[u8])> = vec![
-            ("init", 0o100_755, b"#!/bin/sh\n"),
-            ("usr/lib/dracut/build-parameter.txt", 0o100_644, b""),
+        let mut files = vec![
+            file("init", 0o100_755, "#!/bin/sh\n"),
+            file("usr/lib/dracut/build-parameter.txt", 0o100_644, ""),
         ];
         if self.has(&format!("{directory}/module-setup.sh")) && self.has(LIST) {
-            files.push(("var/lib/dracut/hooks/pre-udev/00-kireji.sh", 0o100_755, &hook));
-            files.push((LIST, 0o100_644, &list));
-            files.push((&module, 0o100_644, b""));
+            let hook = self.bytes(&format!("{directory}/kireji.sh"));
+            files.push(("var/lib/dracut/hooks/pre-udev/00-kireji.sh".to_owned(), 0o100_755, hook));
+            self.ours(release, &mut files);
         }
-        archive(files)
+        files
     }
+
+    /// mkinitcpio: the configuration and its drop-ins are sourced by bash, and what the hook's
+    /// install script adds is recorded by functions of the same names.
+    fn mkinitcpio(&self, release: &str) -> Files {
+        let hooks = self.shell(
+            "bash",
+            ". etc/mkinitcpio.conf; for f in etc/mkinitcpio.conf.d/*.conf; do [ ! -e $f ] || . $f; \
+             done; echo ${HOOKS[@]}",
+        );
+        let hooks: Vec<_> = hooks.split_whitespace().collect();
+        let mut files =
+            vec![file("init", 0o100_755, "#!/bin/sh\n"), file("buildconfig", 0o100_644, "")];
+        let mut early: Vec<_> = hooks.iter().filter(|hook| **hook == "udev").copied().collect();
+        if hooks.contains(&"systemd") {
+            files.push(file("usr/lib/systemd/systemd", 0o100_755, ""));
+        }
+        if hooks.contains(&"kireji") && self.has(LIST) {
+            let build = self.shell(
+                "bash",
+                "BUILDROOT=$PWD/buildroot; mkdir -p $BUILDROOT; add_module() { :; }; add_file() { \
+                 echo file $1; }; add_runscript() { echo runscript; }; add_binary() { :; }; . \
+                 <(sed 's:/etc/kireji:etc/kireji:' etc/initcpio/install/kireji); build",
+            );
+            assert_eq!(build, "file etc/kireji/reservations\nrunscript\n");
+            early.insert(0, "kireji");
+            let script = self.bytes("etc/initcpio/hooks/kireji");
+            files.push(("hooks/kireji".to_owned(), 0o100_755, script));
+            let units = "usr/lib/systemd/system";
+            let unit = self.bytes(&format!("buildroot/{units}/kireji.service"));
+            files.push((format!("{units}/kireji.service"), 0o100_644, unit));
+            let link = std::fs::read_link(
+                self.tree.locate(&format!("buildroot/{units}/sysinit.target.wants/kireji.service")),
+            );
+            let link = link.expect("a link").display().to_string();
+            let wanted = format!("{units}/sysinit.target.wants/kireji.service");
+            files.push((wanted, 0o120_777, link.into_bytes()));
+            self.tree.remove("/buildroot");
+            self.ours(release, &mut files);
+        }
+        let config = format!("EARLYHOOKS=\"{}\"\n", early.join(" "));
+        files.push(("config".to_owned(), 0o100_644, config.into_bytes()));
+        files
+    }
+
+    /// Runs a script in the root of the tree.
+    fn shell(&self, shell: &str, script: &str) -> String {
+        let done = Command::new(shell).args(["-c", script]).current_dir(self.tree.root()).output();
+        let done = done.expect("a shell");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8_lossy(&done.stdout).into_owned()
+    }
+
+    /// Each preset of mkinitcpio names what is made of which kernel.
+    fn presets(&self) {
+        for preset in self.names("/etc/mkinitcpio.d") {
+            let package = preset.trim_end_matches(".preset");
+            let release = self.releases().into_iter().find(|release| {
+                self.text(&format!("/usr/lib/modules/{release}/pkgbase")).trim() == package
+            });
+            let release = release.expect("the kernel of the preset");
+            let image = packed(&self.mkinitcpio(&release));
+            for line in self.text(&format!("/etc/mkinitcpio.d/{preset}")).lines() {
+                let (name, value) = line.split_once('=').unwrap_or_default();
+                let path = value.trim_matches('"');
+                match name {
+                    "default_image" | "fallback_image" => self.tree.write(path, &image),
+                    "default_uki" | "fallback_uki" => {
+                        self.uki(path, &release, &self.parts(), &image);
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// What mkinitcpio takes for the command line of a unified image.
+    fn parts(&self) -> String {
+        let parts = self.names("/etc/cmdline.d").into_iter();
+        let parts = parts.map(|name| self.text(&format!("/etc/cmdline.d/{name}")));
+        let all: Vec<_> = [self.text("/etc/kernel/cmdline")].into_iter().chain(parts).collect();
+        all.join(" ").split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    fn uki(&self, path: &str, release: &str, line: &str, image: &[u8]) {
+        let sections: [(&str, &[u8]); 4] = [
+            (".cmdline", line.as_bytes()),
+            (".uname", release.as_bytes()),
+            (".initrd", image),
+            (".linux", b"MZ"),
+        ];
+        self.tree.write(path, pe(&sections));
+    }
+
+    /// 90-loaderentry.install, or ukify and 90-uki-copy.install, with dracut where no image is
+    /// handed over.
+    fn kernel_install(&self, release: &str, own: &[&str]) {
+        let partition = if self.has("/efi") { "/efi" } else { "/boot" };
+        let token = "0123456789abcdef0123456789abcdef";
+        let line = self.text("/etc/kernel/cmdline");
+        let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
+        let (name, image) = match own {
+            [own] => (own.rsplit('/').next().unwrap_or_default(), self.bytes(own)),
+            _ => ("initrd", packed(&self.dracut(release))),
+        };
+        if self.text("/etc/kernel/install.conf").contains("layout=uki") {
+            let path = format!("{partition}/EFI/Linux/{token}-{release}.efi");
+            self.uki(&path, release, &line, &image);
+            return;
+        }
+        let directory = format!("/{token}/{release}");
+        self.tree.write(&format!("{partition}{directory}/linux"), "MZ");
+        self.tree.write(&format!("{partition}{directory}/{name}"), image);
+        self.tree.write(
+            &format!("{partition}/loader/entries/{token}-{release}.conf"),
+            format!(
+                "title      Linux\nversion    {release}\noptions    {line}\n\
+                 linux      {directory}/linux\ninitrd     {directory}/{name}\n"
+            ),
+        );
+    }
+
+    /// sdbootutil: an entry of the current snapshot for each kernel.
+    fn sdbootutil(&self, builds: bool) {
+        let digest = "0123456789abcdef0123456789abcdef01234567";
+        for release in self.releases() {
+            let directory = format!("/opensuse-tumbleweed/{release}");
+            let initrd = format!("{directory}/initrd-{digest}");
+            if builds {
+                self.tree.write(&format!("/boot/efi{directory}/linux-{digest}"), "MZ");
+                self.tree.write(&format!("/boot/efi{initrd}"), packed(&self.dracut(&release)));
+            }
+            let line = self.text("/etc/kernel/cmdline");
+            self.tree.write(
+                &format!("/boot/efi/loader/entries/opensuse-tumbleweed-{release}-1.conf"),
+                format!(
+                    "# Boot Loader Specification type#1 entry\ntitle      openSUSE Tumbleweed\n\
+                     version    1@{release}\noptions    {}\nlinux      \
+                     {directory}/linux-{digest}\ninitrd     {initrd}\n",
+                    line.trim()
+                ),
+            );
+        }
+    }
+
+    /// grub-mkconfig: what a shell makes of the defaults, in an entry for each kernel.
+    fn menu(&self, name: &str) {
+        let words = self.shell(
+            "sh",
+            ". ./etc/default/grub; for f in etc/default/grub.d/*.cfg; do [ ! -e $f ] || . ./$f; \
+             done; echo $GRUB_CMDLINE_LINUX $GRUB_CMDLINE_LINUX_DEFAULT",
+        );
+        let mut menu = String::new();
+        for release in self.releases() {
+            let package = self.text(&format!("/usr/lib/modules/{release}/pkgbase"));
+            let suffix = if package.is_empty() { release.as_str() } else { package.trim() };
+            let names = [
+                format!("initrd.img-{suffix}"),
+                format!("initramfs-{suffix}.img"),
+                format!("initrd-{suffix}"),
+            ];
+            let initrd = names.iter().find(|name| self.has(&format!("/boot/{name}")));
+            menu += &format!(
+                "menuentry 'Linux {suffix}' {{\n\tlinux\t/boot/vmlinuz-{suffix} root=UUID=1 ro \
+                 {}\n\tinitrd\t/boot/{}\n}}\n",
+                words.trim(),
+                initrd.expect("an initramfs")
+            );
+        }
+        self.tree.write(&format!("/boot/{name}/grub.cfg"), menu);
+    }
+
+    /// kernelstub: kernel and image are copied, and the entry says the options that it remembers.
+    fn kernelstub(&self, change: impl FnOnce(&mut Vec<String>)) {
+        let path = "/etc/kernelstub/configuration";
+        let mut options: Vec<_> = self.text(path).split_whitespace().map(str::to_owned).collect();
+        change(&mut options);
+        let line = options.join(" ");
+        self.tree.write(path, format!("{line}\n"));
+        let release = self.releases().pop().expect("a kernel");
+        let initrd = self.bytes(&format!("/boot/initrd.img-{release}"));
+        self.tree.write("/boot/efi/EFI/Pop_OS-1/initrd.img", initrd);
+        self.tree.write("/boot/efi/EFI/Pop_OS-1/vmlinuz.efi", "MZ");
+        self.tree.write(
+            "/boot/efi/loader/entries/Pop_OS-current.conf",
+            format!(
+                "title Pop!_OS\nlinux /EFI/Pop_OS-1/vmlinuz.efi\ninitrd /EFI/Pop_OS-1/initrd.img\n\
+                 options root=UUID=1 ro {line}\n"
+            ),
+        );
+    }
+}
+
+fn file(name: &str, mode: u32, contents: &str) -> (String, u32, Vec<u8>) {
+    (name.to_owned(), mode, contents.as_bytes().to_vec())
+}
+
+fn packed(files: &Files) -> Vec<u8> {
+    archive(files.iter().map(|(name, mode, contents)| (name.as_str(), *mode, &contents[..])))
 }
 
 impl Runner for Builders<'_> {

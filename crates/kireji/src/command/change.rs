@@ -3,7 +3,6 @@
 use pci::Address;
 use reserve::apply::{Applier, ApplyError, SystemDisk};
 use reserve::boot::Boot;
-use reserve::generator::Confidence;
 use reserve::goal::{self, Goal, PlanError};
 use reserve::plan::{self, Plan};
 use reserve::proof;
@@ -60,11 +59,17 @@ pub(super) fn reach(
 ) -> Result<Reached, CommandError> {
     let boot = Boot::read(context.host)?;
     let plan = goal::plan(context.host, &boot, goal).map_err(plan_error)?;
-    show(context, &boot, &plan)?;
+    show(context, &plan)?;
     if consent.dry_run {
         return Ok(Reached::Shown);
     }
     if !plan.is_empty() {
+        if let Some(known) = plan.hearsay() {
+            let says = format!("{} is {}, and not changed", known.backend, known.confidence);
+            return Err(CommandError::new(Exit::HostCannot, says).hint(
+                "the plan above says what to do by hand; `kireji verify` looks at the result",
+            ));
+        }
         if !consent.is_given(context)? {
             writeln!(context.err, "nothing was changed")?;
             return Ok(Reached::Declined);
@@ -124,21 +129,16 @@ pub(super) fn take_back_pending(context: &mut Context<'_>) -> Result<(), Command
     Ok(())
 }
 
-fn show(context: &mut Context<'_>, boot: &Boot, plan: &Plan) -> Result<(), CommandError> {
+fn show(context: &mut Context<'_>, plan: &Plan) -> Result<(), CommandError> {
     if plan.is_empty() {
         writeln!(context.err, "it is so already: nothing would change")?;
         return Ok(());
     }
     plan::write_diff(plan, context.out)?;
     context.out.flush()?;
-    let generator = goal::generator(boot).map_err(plan_error)?;
-    let known = match generator.confidence() {
-        Confidence::Hearsay => "is known by hearsay",
-        Confidence::Source => "was read at its source",
-        Confidence::RealTool => "was run on what is written here",
-        Confidence::Lab => "was rebooted with",
-    };
-    writeln!(context.err, "{} builds the images of this host; it {known}", generator.builder())?;
+    for known in &plan.knowledge {
+        writeln!(context.err, "{}: {}", known.backend, known.confidence)?;
+    }
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use host::Measured;
 use pci::{Address, Host, Named};
 use reserve::boot::Clue;
-use reserve::by_hand;
+use reserve::by_hand::{self, AdoptError, Adoption};
 use reserve::goal::Goal;
 use reserve::parameters;
 
@@ -20,6 +20,10 @@ pub struct Args {
     addresses: Vec<Named>,
     #[command(flatten)]
     allowed: Allowed,
+    /// Take over from what reserves the card by hand already: ids on the kernel's command line or in
+    /// modprobe.d, or driverctl
+    #[arg(long)]
+    adopt: bool,
     #[command(flatten)]
     consent: Consent,
 }
@@ -35,7 +39,7 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
     let wants_parameters = parameters.known().is_some_and(|change| !change.is_empty());
     let functions =
         refuse::check_reserved(context, &host, &args.addresses, &args.allowed, wants_parameters)?;
-    refuse_by_hand(context, &host, &functions)?;
+    let adoption = by_hand(args.adopt, context, &host, &functions)?;
     let reservations = change::reservations(context)?
         .with(&host, &functions)
         .map_err(|why| CommandError::new(Exit::No, why).code("E-UNMEASURED"))?;
@@ -43,7 +47,7 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
         writeln!(context.err, "kernel parameters are left alone: {unmeasured}")?;
     }
     let parameters = parameters.known().cloned().unwrap_or_default();
-    let goal = Goal::of(context.host, reservations, parameters)?;
+    let goal = Goal::of(context.host, reservations, parameters)?.adopting(adoption);
     let reached = change::reach(&goal, args.consent, context)?;
     if reached == Reached::Proved {
         writeln!(context.err, "reboot now, then run `kireji verify`")?;
@@ -55,18 +59,36 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
     Ok(reached.into())
 }
 
-fn refuse_by_hand(
-    context: &Context<'_>,
+/// What has to go of what a person reserved by hand; without their word, it is refused.
+fn by_hand(
+    adopts: bool,
+    context: &mut Context<'_>,
     host: &Host,
     functions: &[Address],
-) -> Result<(), CommandError> {
+) -> Result<Adoption, CommandError> {
+    // Only root may read them, and nothing hangs on it.
+    for machine in by_hand::libvirt(context.host, functions).unwrap_or_default() {
+        writeln!(
+            context.err,
+            "libvirt gives the card to its machine {machine} too, which will find it on vfio-pci"
+        )?;
+    }
+    if adopts {
+        return Adoption::of(context.host, host, functions).map_err(|error| match error {
+            AdoptError::Read(error) => error.into(),
+            error => CommandError::from_source(Exit::Refused, error)
+                .hint("take that apart by hand first, then `--adopt` takes over the card's part"),
+        });
+    }
     let clues = by_hand::find(context.host, host, functions)?;
     if clues.is_empty() {
-        return Ok(());
+        return Ok(Adoption::default());
     }
     let error = CommandError::new(Exit::Refused, "the card is reserved in another way already");
     let error = clues.iter().fold(error, |error, Clue { path, what, .. }| {
         error.reason(format!("{}: {what}", path.display()))
     });
-    Err(error.hint("take that out first: two ways at once contradict each other silently"))
+    Err(error.hint(
+        "two ways at once contradict each other silently; `--adopt` takes that out by the same plan",
+    ))
 }

@@ -2,6 +2,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod traced;
 mod whole;
 
 use std::cell::RefCell;

@@ -197,3 +197,26 @@ fn recover_takes_a_change_back_that_was_cut_off() {
     assert_eq!(programs.ran(), ["update-initramfs -u -k all"]);
     assert_eq!(all(&kernel.tree), start);
 }
+
+#[test]
+fn what_was_reserved_by_hand_is_taken_over_by_the_same_plan() {
+    let kernel = two_cards();
+    let tree = &kernel.tree;
+    tree.write("/etc/modprobe.d/vfio.conf", "options vfio-pci ids=8086:10d3,8086:10d4\n");
+    tree.write("/proc/cmdline", "BOOT_IMAGE=/boot/vmlinuz quiet vfio-pci.ids=8086:10d3\n");
+    let defaults = "GRUB_CMDLINE_LINUX=\"quiet vfio-pci.ids=8086:10d3\"\n";
+    tree.write("/etc/default/grub", defaults);
+    let programs = Builders::new(tree);
+    let menu = Program::new("update-grub");
+    programs.run(&menu).expect("it runs");
+    let start = all(tree);
+    let args = [&YES[..], &["--adopt"]].concat();
+    let (exit, err) = kireji_with(&kernel, &args, true, &programs);
+    assert_eq!(exit, Exit::Done, "{err}");
+    assert_eq!(tree.read("/etc/default/grub"), "GRUB_CMDLINE_LINUX=\"quiet\"\n");
+    assert!(!tree.locate("/etc/modprobe.d/vfio.conf").exists());
+    assert!(err.contains("its parameters are right"), "{err}");
+    let (exit, err) = kireji_with(&kernel, &["undo"], true, &programs);
+    assert_eq!(exit, Exit::Done, "{err}");
+    assert_eq!(all(tree), start);
+}

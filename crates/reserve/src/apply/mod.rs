@@ -323,12 +323,12 @@ impl<'a> Applier<'a> {
             }
             journal.done(intent)?;
         }
-        self.run(record.commands.iter().enumerate(), journal)
+        self.run(record.commands.iter().cloned().enumerate(), journal)
     }
 
-    fn run<'c>(
+    fn run(
         &self,
-        commands: impl Iterator<Item = (usize, &'c Command)>,
+        commands: impl Iterator<Item = (usize, Command)>,
         journal: &mut Journal,
     ) -> Result<(), ApplyError> {
         for (index, command) in commands {
@@ -396,7 +396,7 @@ impl<'a> Applier<'a> {
             self.remove_directories(&file.directories)?;
         }
         let begun = begun(&self.host.locate(JOURNAL), record)?;
-        let commands = record.commands.iter().enumerate();
+        let commands = record.commands.iter().map(Command::to_take_back).enumerate();
         self.run(commands.filter(|(index, _)| begun.contains(index)), &mut journal)?;
         let directory = record.directory();
         let gone = PathBuf::from(UNFINISHED);

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::{Clue, Entry, EntryKind, Kernel, Verdict};
 use crate::image::{Image, Uki};
+use crate::in_full;
 
 /// A program that builds initramfs images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -21,6 +22,8 @@ pub enum Builder {
     Mkinitcpio,
     /// booster of Arch.
     Booster,
+    /// mkinitfs of Alpine.
+    Mkinitfs,
 }
 
 impl std::fmt::Display for Builder {
@@ -30,19 +33,23 @@ impl std::fmt::Display for Builder {
             Self::Dracut => "dracut",
             Self::Mkinitcpio => "mkinitcpio",
             Self::Booster => "booster",
+            Self::Mkinitfs => "mkinitfs",
         })
     }
 }
 
 /// What each leaves in its images: initramfs-tools its order of scripts (mkinitramfs, cache_run_scripts),
 /// dracut its directory (dracut.sh), mkinitcpio its configuration and functions (mkinitcpio, and
-/// init_functions of its base hook), booster its own configuration.
-const MARKS: [(&str, Builder); 5] = [
+/// init_functions of its base hook), booster its own configuration, mkinitfs the program that looks
+/// for the root (features.d/base.files).
+const MARKS: [(&str, Builder); 7] = [
     ("scripts/init-top/ORDER", Builder::InitramfsTools),
     ("usr/lib/dracut", Builder::Dracut),
     ("lib/dracut", Builder::Dracut),
     ("buildconfig", Builder::Mkinitcpio),
     ("etc/booster.init.yaml", Builder::Booster),
+    ("sbin/nlplug-findfs", Builder::Mkinitfs),
+    ("usr/sbin/nlplug-findfs", Builder::Mkinitfs),
 ];
 
 /// Tells who built an image, with what shows it.
@@ -84,16 +91,4 @@ pub(super) fn detect(host: &Sysroot, kernels: &[Kernel], entries: &[Entry]) -> V
         unread => unread.join("; "),
     };
     Verdict::of(clues, why)
-}
-
-/// An error with its causes, in one line.
-fn in_full(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }

@@ -19,6 +19,23 @@ pub struct Kernel {
     pub is_running: bool,
     /// Its initramfs, where one of the usual names is there.
     pub image: Option<PathBuf>,
+    /// What its package is called, where its images are named after that, as on Arch.
+    pub package: Option<String>,
+}
+
+impl Kernel {
+    /// The kernel itself, as its package installs it.
+    pub fn file(&self, host: &Sysroot) -> Option<PathBuf> {
+        let release = &self.release;
+        [
+            format!("/usr/lib/modules/{release}/vmlinuz"),
+            format!("/lib/modules/{release}/vmlinuz"),
+            format!("/boot/vmlinuz-{release}"),
+        ]
+        .into_iter()
+        .map(PathBuf::from)
+        .find(|path| host.exists(path))
+    }
 }
 
 /// Reads which kernels are installed, by release.
@@ -39,10 +56,14 @@ pub fn read(host: &Sysroot) -> Result<Vec<Kernel>, ReadError> {
     }
     releases.sort_unstable();
     releases.truncate(MOST);
-    let kernel = |release: String| Kernel {
-        image: image(host, &release),
-        is_running: running.as_deref() == Some(release.as_str()),
-        release,
+    let kernel = |release: String| {
+        let package = package(host, &release);
+        Kernel {
+            image: image(host, &release, package.as_deref()),
+            is_running: running.as_deref() == Some(release.as_str()),
+            release,
+            package,
+        }
     };
     Ok(releases.into_iter().map(kernel).collect())
 }
@@ -55,18 +76,32 @@ fn is_release(name: &str) -> bool {
         && name.chars().all(fine)
 }
 
+/// The name of a kernel's package, which Arch leaves beside its modules; Alpine's release ends with
+/// the flavour that its files are named after.
+fn package(host: &Sysroot, release: &str) -> Option<String> {
+    let plain = |name: &String| {
+        !name.is_empty()
+            && name.chars().all(|char| char.is_ascii_alphanumeric() || "-_.+".contains(char))
+    };
+    let package = host.text(format!("/usr/lib/modules/{release}/pkgbase"));
+    if let Some(package) = package.ok().filter(plain) {
+        return Some(package);
+    }
+    let flavour = release.rsplit_once('-').map(|(_, flavour)| flavour.to_owned());
+    flavour.filter(|flavour| host.exists(format!("/boot/initramfs-{flavour}")))
+}
+
 /// The names that distributions give to the initramfs of a release, or of a package of kernels.
-fn image(host: &Sysroot, release: &str) -> Option<PathBuf> {
+fn image(host: &Sysroot, release: &str, package: Option<&str>) -> Option<PathBuf> {
     let mut names = vec![
         format!("/boot/initrd.img-{release}"),
         format!("/boot/initramfs-{release}.img"),
         format!("/boot/initrd-{release}"),
     ];
-    // Arch names it after the package, which says its name beside its modules.
-    let package = host.text(format!("/usr/lib/modules/{release}/pkgbase"));
-    if let Some(package) = package.ok().filter(|name| !name.is_empty() && !name.contains('/')) {
+    if let Some(package) = package {
         names.push(format!("/boot/initramfs-{package}.img"));
         names.push(format!("/boot/booster-{package}.img"));
+        names.push(format!("/boot/initramfs-{package}"));
     }
     names.into_iter().map(PathBuf::from).find(|path| host.exists(path))
 }

@@ -3,12 +3,15 @@
 use host::{ReadError, Sysroot};
 use serde::Serialize;
 
+use super::entries::extlinux;
 use super::{Clue, Verdict};
 
 /// What boot loaders write down about themselves (the Boot Loader Interface of systemd), of type
 /// text in UTF-16 behind four bytes of attributes (efivarfs, Documentation/filesystems/efivarfs.rst).
 const LOADER_INFO: &str =
     "/sys/firmware/efi/efivars/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
+/// What the stub of a unified kernel image writes down about itself, whoever started it.
+const STUB_INFO: &str = "/sys/firmware/efi/efivars/StubInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
 
 /// A boot loader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -22,6 +25,10 @@ pub enum Loader {
     Refind,
     /// Limine.
     Limine,
+    /// extlinux.
+    Extlinux,
+    /// None: firmware started a unified kernel image itself.
+    Firmware,
 }
 
 impl std::fmt::Display for Loader {
@@ -31,6 +38,8 @@ impl std::fmt::Display for Loader {
             Self::SystemdBoot => "systemd-boot",
             Self::Refind => "rEFInd",
             Self::Limine => "Limine",
+            Self::Extlinux => "extlinux",
+            Self::Firmware => "firmware without a boot loader",
         })
     }
 }
@@ -50,7 +59,12 @@ pub(super) fn detect(host: &Sysroot) -> Result<Verdict<Loader>, ReadError> {
             let found = known.into_iter().find(|(name, _)| info.starts_with(name));
             clues.extend(found.map(|(_, loader)| Clue::new(loader, LOADER_INFO, info.clone())));
         }
-        Err(error) if error.is_absent() => {}
+        Err(error) if error.is_absent() => {
+            if host.exists(STUB_INFO) {
+                let what = "the stub of a unified kernel image, and no loader before it";
+                clues.push(Clue::new(Loader::Firmware, STUB_INFO, what));
+            }
+        }
         Err(error) => return Err(error),
     }
     let command_line = host.optional_text("/proc/cmdline")?.unwrap_or_default();
@@ -59,6 +73,10 @@ pub(super) fn detect(host: &Sysroot) -> Result<Verdict<Loader>, ReadError> {
         // with backslashes by its loader.
         if word.starts_with("BOOT_IMAGE=") && host_has_grub(host) {
             clues.push(Clue::new(Loader::Grub, "/proc/cmdline", word));
+        } else if word.starts_with("BOOT_IMAGE=")
+            && extlinux::MENUS.iter().any(|menu| host.exists(menu))
+        {
+            clues.push(Clue::new(Loader::Extlinux, "/proc/cmdline", word));
         } else if word.starts_with("initrd=\\")
             && clues.iter().all(|clue| clue.says != Loader::Refind)
             && host.exists("/sys/firmware/efi")
@@ -73,7 +91,8 @@ pub(super) fn detect(host: &Sysroot) -> Result<Verdict<Loader>, ReadError> {
     Ok(Verdict::of(clues, why))
 }
 
-/// Other loaders write `BOOT_IMAGE` too (syslinux); they have no menu of GRUB.
+/// Other loaders write `BOOT_IMAGE` too (syslinux's `linux.c32` and its core); they have no menu of
+/// GRUB.
 fn host_has_grub(host: &Sysroot) -> bool {
     ["/boot/grub/grub.cfg", "/boot/grub2/grub.cfg"].iter().any(|menu| host.exists(menu))
 }

@@ -5,10 +5,11 @@
 //! the kernel's command line say who started them.
 
 mod builder;
-mod entries;
+pub(crate) mod entries;
 mod evidence;
 mod kernels;
 mod loader;
+mod placer;
 
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ pub use entries::{Entry, EntryKind};
 pub use evidence::{Clue, Verdict};
 pub use kernels::Kernel;
 pub use loader::Loader;
+pub use placer::Placer;
 
 use host::{ReadError, Sysroot};
 use serde::Serialize;
@@ -33,6 +35,8 @@ pub struct Boot {
     pub builder: Verdict<Builder>,
     /// Who started this system.
     pub loader: Verdict<Loader>,
+    /// Who puts what is booted where the boot loader finds it.
+    pub placer: Placer,
 }
 
 impl Boot {
@@ -47,6 +51,7 @@ impl Boot {
         Ok(Self {
             builder: builder::detect(host, &kernels, &entries),
             loader: loader::detect(host)?,
+            placer: placer::detect(host, &kernels, &entries)?,
             kernels,
             entries,
         })

@@ -65,21 +65,60 @@ pub fn read(host: &Sysroot) -> Result<Vec<Command>, ReadError> {
 }
 
 fn parse(path: &std::path::Path, text: &str) -> Vec<Command> {
-    let mut commands = Vec::new();
-    let mut lines = text.lines().enumerate();
-    while let Some((index, first)) = lines.next() {
-        let mut whole = first.to_owned();
-        while whole.ends_with('\\') {
-            whole.pop();
-            let Some((_, more)) = lines.next() else { break };
-            whole.push_str(more);
+    let command = |(first, lines): (usize, Vec<&str>)| {
+        let words = words(&lines);
+        let is_one = words.first().is_some_and(|word| !word.starts_with('#'));
+        is_one.then(|| Command { path: path.to_owned(), line: first + 1, words })
+    };
+    commands(text).into_iter().filter_map(command).collect()
+}
+
+/// The lines of each command, with the index of its first; a backslash at the end goes on.
+fn commands(text: &str) -> Vec<(usize, Vec<&str>)> {
+    let mut found: Vec<(usize, Vec<&str>)> = Vec::new();
+    let mut goes_on = false;
+    for (index, line) in text.split_inclusive('\n').enumerate() {
+        match found.last_mut() {
+            Some((_, lines)) if goes_on => lines.push(line),
+            _ => found.push((index, vec![line])),
         }
-        let words: Vec<_> = whole.split_whitespace().map(str::to_owned).collect();
-        if words.first().is_some_and(|word| !word.starts_with('#')) {
-            commands.push(Command { path: path.to_owned(), line: index + 1, words });
+        goes_on = line.trim_end_matches(['\n', '\r']).ends_with('\\');
+    }
+    found
+}
+
+fn words(lines: &[&str]) -> Vec<String> {
+    let whole: String = lines
+        .iter()
+        .map(|line| line.trim_end_matches(['\n', '\r']))
+        .map(|line| line.strip_suffix('\\').unwrap_or(line))
+        .collect();
+    whole.split_whitespace().map(str::to_owned).collect()
+}
+
+/// Returns a file without an option of a module: without its word, or without the whole command
+/// where that says nothing else. Every other byte stays.
+pub fn without_option(text: &str, module: &str, option: &str) -> String {
+    let mut result = String::new();
+    for (_, lines) in commands(text) {
+        let command = Command { path: PathBuf::new(), line: 0, words: words(&lines) };
+        let is_ours = command.is_about("options", module) && command.option(option).is_some();
+        if !is_ours {
+            result.extend(lines);
+            continue;
+        }
+        let is_option =
+            |word: &str| word.strip_prefix(option).is_some_and(|rest| rest.starts_with('='));
+        if command.words.iter().skip(2).all(|word| is_option(word)) {
+            continue;
+        }
+        for line in lines {
+            let gone: Vec<_> = line.split_whitespace().filter(|word| is_option(word)).collect();
+            let change = super::Change::remove(gone);
+            result.push_str(&change.apply(line));
         }
     }
-    commands
+    result
 }
 
 #[cfg(test)]
@@ -104,5 +143,19 @@ mod tests {
         assert_eq!(about.len(), 1);
         assert_eq!((about[0].line, about[0].option("ids")), (2, Some("5:6")));
         assert_eq!(commands[1].words, ["softdep", "amdgpu", "pre:", "vfio-pci"]);
+    }
+
+    #[test]
+    fn an_option_goes_and_the_rest_stays() {
+        for (before, after) in [
+            ("options vfio-pci ids=1:2\nblacklist x\n", "blacklist x\n"),
+            ("options vfio_pci ids=1:2 disable_vga=1\n", "options vfio_pci disable_vga=1\n"),
+            ("options vfio-pci \\\n  ids=1:2\n# end", "# end"),
+            ("options vfio-pci \\\n  ids=1:2 \\\n a=b\n", "options vfio-pci \\\n  \\\n a=b\n"),
+            ("# options vfio-pci ids=1:2\n", "# options vfio-pci ids=1:2\n"),
+            ("options kvm ids=1:2\n", "options kvm ids=1:2\n"),
+        ] {
+            assert_eq!(without_option(before, "vfio-pci", "ids"), after, "{before:?}");
+        }
     }
 }

@@ -28,12 +28,12 @@ impl Change {
         self.add.is_empty() && self.remove.is_empty()
     }
 
-    pub(super) fn removes(&self, word: &str) -> bool {
+    pub(crate) fn removes(&self, word: &str) -> bool {
         self.remove.iter().any(|other| is_same(other, word))
     }
 
     /// The words to add to a line that has `present`.
-    pub(super) fn missing<'a, S: AsRef<str>>(&'a self, present: &[S]) -> Vec<&'a str> {
+    pub(crate) fn missing<'a, S: AsRef<str>>(&'a self, present: &[S]) -> Vec<&'a str> {
         let has = |word: &str| present.iter().any(|other| is_same(other.as_ref(), word));
         self.add.iter().map(String::as_str).filter(|word| !has(word)).collect()
     }

@@ -6,8 +6,10 @@
 
 use std::path::{Path, PathBuf};
 
+use host::Sysroot;
+
 use super::{Confidence, Generator, hook_program};
-use crate::boot::{Boot, Builder};
+use crate::boot::{Boot, Builder, Entry, EntryKind, Kernel};
 use crate::image::Image;
 use crate::plan::{Command, Contents};
 
@@ -38,13 +40,25 @@ impl Generator for Dracut {
 
     /// Builds each image where it is: what `--regenerate-all` writes to is not the same file on all
     /// distributions.
-    fn rebuild(&self, boot: &Boot) -> Result<Vec<Command>, String> {
-        let command = |kernel: &crate::boot::Kernel| match &kernel.image {
-            Some(image) => {
-                let image = image.to_string_lossy();
-                Ok(Command::new(["dracut", "--force", &image, &kernel.release]))
-            }
-            None => Err(format!("the initramfs of kernel {} was not found", kernel.release)),
+    fn rebuild(&self, _: &Sysroot, boot: &Boot) -> Result<Vec<Command>, String> {
+        let uki = |kernel: &Kernel| {
+            let is_it = |entry: &&Entry| entry.kind == EntryKind::Uki && entry.boots(kernel);
+            boot.entries.iter().find(is_it).map(|entry| entry.source.clone())
+        };
+        let command = |kernel: &Kernel| {
+            let words = match (&kernel.image, uki(kernel)) {
+                (Some(image), _) => vec!["--force".into(), image.clone()],
+                (None, Some(image)) => vec!["--force".into(), "--uefi".into(), image],
+                (None, None) => {
+                    return Err(format!(
+                        "the initramfs of kernel {} was not found",
+                        kernel.release
+                    ));
+                }
+            };
+            let words = words.iter().map(|word| word.to_string_lossy().into_owned());
+            let words = ["dracut".to_owned()].into_iter().chain(words);
+            Ok(Command::new(words.chain([kernel.release.clone()])))
         };
         boot.kernels.iter().map(command).collect()
     }

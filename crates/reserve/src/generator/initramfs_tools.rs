@@ -8,6 +8,8 @@
 
 use std::path::Path;
 
+use host::Sysroot;
+
 use super::{Confidence, Generator, hook_program};
 use crate::boot::{Boot, Builder};
 use crate::image::Image;
@@ -40,7 +42,7 @@ impl Generator for InitramfsTools {
         ]
     }
 
-    fn rebuild(&self, _: &Boot) -> Result<Vec<Command>, String> {
+    fn rebuild(&self, _: &Sysroot, _: &Boot) -> Result<Vec<Command>, String> {
         Ok(vec![Command::new(["update-initramfs", "-u", "-k", "all"])])
     }
 

@@ -3,12 +3,14 @@
 
 mod dracut;
 mod initramfs_tools;
+mod mkinitcpio;
 
 #[cfg(test)]
 mod tests;
 
 use std::path::Path;
 
+use host::Sysroot;
 use serde::Serialize;
 
 use crate::boot::{Boot, Builder, Kernel};
@@ -30,6 +32,17 @@ pub enum Confidence {
     Lab,
 }
 
+impl std::fmt::Display for Confidence {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Hearsay => "known by hearsay alone",
+            Self::Source => "read at the source",
+            Self::RealTool => "the real program was run on it",
+            Self::Lab => "a machine was rebooted with it",
+        })
+    }
+}
+
 /// A program that builds initramfs images.
 pub trait Generator: std::fmt::Debug {
     /// Which one it is.
@@ -45,7 +58,7 @@ pub trait Generator: std::fmt::Debug {
     ///
     /// # Errors
     /// Why they cannot be told.
-    fn rebuild(&self, boot: &Boot) -> Result<Vec<Command>, String>;
+    fn rebuild(&self, host: &Sysroot, boot: &Boot) -> Result<Vec<Command>, String>;
 
     /// Where the hook is in an image, if it is there and runs before udev; else what is wrong.
     ///
@@ -62,13 +75,14 @@ pub fn of(builder: Builder) -> Option<&'static dyn Generator> {
     match builder {
         Builder::InitramfsTools => Some(&initramfs_tools::InitramfsTools),
         Builder::Dracut => Some(&dracut::Dracut),
-        Builder::Mkinitcpio | Builder::Booster => None,
+        Builder::Mkinitcpio => Some(&mkinitcpio::Mkinitcpio),
+        Builder::Booster | Builder::Mkinitfs => None,
     }
 }
 
 /// All backends.
-pub fn all() -> [&'static dyn Generator; 2] {
-    [&initramfs_tools::InitramfsTools, &dracut::Dracut]
+pub fn all() -> [&'static dyn Generator; 3] {
+    [&initramfs_tools::InitramfsTools, &dracut::Dracut, &mkinitcpio::Mkinitcpio]
 }
 
 /// The program that a hook is: the function, and its call.

@@ -57,7 +57,7 @@ fn dracut_must_have_the_hook_at_its_point() {
 
 #[test]
 fn modules_are_found_in_their_kernel() {
-    let kernel = Kernel { release: "6.1.0".into(), is_running: false, image: None };
+    let kernel = Kernel { release: "6.1.0".into(), is_running: false, image: None, package: None };
     let found = |path| has_module(&image(&[(path, 0o100_644, b"")]), &kernel, "vfio_pci");
     assert!(found("usr/lib/modules/6.1.0/kernel/drivers/vfio/pci/vfio-pci.ko.xz"));
     assert!(found("lib/modules/6.1.0/kernel/vfio_pci.ko"));

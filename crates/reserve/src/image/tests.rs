@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use proptest::prelude::*;
+use testkit::boot::pe;
 
 use super::*;
 
@@ -266,42 +267,6 @@ proptest! {
         bytes.truncate(cut.index(bytes.len()));
         drop(read(&bytes));
     }
-}
-
-/// A PE file of 64 bits with sections, as the specification lays it out (PE Format, Microsoft).
-fn pe(sections: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut bytes = vec![0; 0x40];
-    bytes[..2].copy_from_slice(b"MZ");
-    bytes[0x3c] = 0x40;
-    bytes.extend(b"PE\0\0");
-    bytes.extend(0x8664_u16.to_le_bytes());
-    bytes.extend(u16::try_from(sections.len()).unwrap().to_le_bytes());
-    bytes.extend([0; 12]);
-    // The optional header without data directories.
-    bytes.extend(112_u16.to_le_bytes());
-    bytes.extend([0; 2]);
-    let mut optional = [0; 112];
-    optional[..2].copy_from_slice(&0x20b_u16.to_le_bytes());
-    bytes.extend(optional);
-    let mut at = (bytes.len() + sections.len() * 40).next_multiple_of(512);
-    let mut contents = Vec::new();
-    for (index, (name, data)) in sections.iter().enumerate() {
-        let mut header = [0; 40];
-        header[..name.len()].copy_from_slice(name.as_bytes());
-        let raw = data.len().next_multiple_of(512);
-        for (place, value) in [(8, data.len()), (12, 0x1000 * (index + 1)), (16, raw), (20, at)] {
-            header[place..place + 4].copy_from_slice(&u32::try_from(value).unwrap().to_le_bytes());
-        }
-        bytes.extend(header);
-        contents.push((at, *data, raw));
-        at += raw;
-    }
-    for (at, data, raw) in contents {
-        bytes.resize(at, 0);
-        bytes.extend_from_slice(data);
-        bytes.resize(at + raw, 0);
-    }
-    bytes
 }
 
 #[test]

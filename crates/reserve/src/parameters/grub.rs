@@ -4,17 +4,21 @@
 //! `/etc/default/grub.d/*.cfg` (util/grub-mkconfig.in with Debian's patch default-grub-d.patch). A
 //! file of our own there leaves the person's file as it is.
 
+use std::path::Path;
+
 use host::Sysroot;
 
 use super::{ParameterError, Source};
+use crate::boot::Boot;
 use crate::config::Change;
 use crate::config::shell::Script;
+use crate::generator::Confidence;
 use crate::plan::{Command, Contents, Plan};
 
-const DEFAULTS: &str = "/etc/default/grub";
+pub(super) const DEFAULTS: &str = "/etc/default/grub";
 const DROP_IN: &str = "/etc/default/grub.d/kireji.cfg";
 /// The words of all entries, those of recovery included.
-const VARIABLE: &str = "GRUB_CMDLINE_LINUX";
+pub(super) const VARIABLE: &str = "GRUB_CMDLINE_LINUX";
 /// The words of ordinary entries; where persons write too.
 const ORDINARY: &str = "GRUB_CMDLINE_LINUX_DEFAULT";
 /// The script that makes the menu, by its names.
@@ -30,7 +34,21 @@ const MKCONFIG: [&str; 4] = [
 pub(super) struct Grub;
 
 impl Source for Grub {
-    fn plan(&self, host: &Sysroot, change: &Change, plan: &mut Plan) -> Result<(), ParameterError> {
+    fn name(&self) -> &'static str {
+        "GRUB with a menu of grub-mkconfig"
+    }
+
+    fn confidence(&self) -> Confidence {
+        Confidence::Source
+    }
+
+    fn plan(
+        &self,
+        host: &Sysroot,
+        _: &Boot,
+        change: &Change,
+        plan: &mut Plan,
+    ) -> Result<bool, ParameterError> {
         let files = plan.files.len();
         remove(host, change, plan)?;
         if sources_drop_ins(host)? {
@@ -42,7 +60,7 @@ impl Source for Grub {
         if plan.files.len() > files {
             plan.command(make_menu(host)?);
         }
-        Ok(())
+        Ok(false)
     }
 }
 
@@ -66,27 +84,23 @@ fn remove(host: &Sysroot, change: &Change, plan: &mut Plan) -> Result<(), Parame
     edit(host, ORDINARY, &only, plan)
 }
 
-fn edit(
+/// Edits a variable of the person's file; where there is none, one is made.
+pub(super) fn edit(
     host: &Sysroot,
     variable: &str,
     change: &Change,
     plan: &mut Plan,
 ) -> Result<(), ParameterError> {
-    let before = plan.contents(host, DEFAULTS)?;
-    let (bytes, mode) = before.map_or((Vec::new(), 0o644), |before| (before.bytes, before.mode));
-    let text = String::from_utf8_lossy(&bytes);
-    if text.as_bytes() != bytes {
-        let why = "a file that is not UTF-8".to_owned();
-        return Err(ParameterError::Unsupported(why));
+    let edited = |text: &str| {
+        Script::parse(text)
+            .change(variable, change)
+            .map_err(|source| ParameterError::Edit { path: DEFAULTS, source })
+    };
+    if plan.contents(host, DEFAULTS)?.is_none() && !change.add.is_empty() {
+        plan.file(host, DEFAULTS, Some(Contents::text(edited("")?)))?;
+        return Ok(());
     }
-    let changed = Script::parse(&text)
-        .change(variable, change)
-        .map_err(|source| ParameterError::Edit { path: DEFAULTS, source })?;
-    if changed != text {
-        let after = Contents { bytes: changed.into_bytes(), mode };
-        plan.file(host, DEFAULTS, Some(after))?;
-    }
-    Ok(())
+    super::edit(host, Path::new(DEFAULTS), plan, edited)
 }
 
 /// The drop-in says all that is added, and goes where nothing is.
@@ -125,7 +139,8 @@ mod tests {
 
     fn plan(tree: &Tree, change: &Change) -> Result<Plan, ParameterError> {
         let mut plan = Plan::default();
-        Grub.plan(&tree.sysroot(), change, &mut plan).map(|()| plan)
+        let boot = Boot::read(&tree.sysroot())?;
+        Grub.plan(&tree.sysroot(), &boot, change, &mut plan).map(|_| plan)
     }
 
     fn text(plan: &Plan) -> String {

@@ -1,16 +1,26 @@
 //! Where kernel parameters come from, one file for each source, and which are needed at all.
 
+mod bls;
+mod dracut_uki;
+mod extlinux;
 mod grub;
+mod kernel_cmdline;
+mod kernelstub;
+mod limine;
 mod need;
+mod refind;
 
 pub use need::needed;
 
+use std::path::Path;
+
 use host::{ReadError, Sysroot};
 
-use crate::boot::{Boot, Loader};
+use crate::boot::{Boot, Builder, EntryKind, Loader, Placer};
 use crate::config::Change;
 use crate::config::shell::EditError;
-use crate::plan::Plan;
+use crate::generator::Confidence;
+use crate::plan::{Contents, Plan};
 
 /// Parameters cannot be changed here.
 #[derive(Debug, thiserror::Error)]
@@ -34,25 +44,91 @@ pub enum ParameterError {
 
 /// Where kernel parameters come from.
 pub trait Source: std::fmt::Debug {
-    /// Adds to a plan what changes the parameters of all kernels, present and future.
+    /// What it is, for people.
+    fn name(&self) -> &'static str;
+
+    /// How well it is known that what is planned does what it should.
+    fn confidence(&self) -> Confidence;
+
+    /// Adds to a plan what changes the parameters of all kernels, present and future. Returns
+    /// whether what is booted has to be built again for that.
     ///
     /// # Errors
     /// A file cannot be read or edited.
-    fn plan(&self, host: &Sysroot, change: &Change, plan: &mut Plan) -> Result<(), ParameterError>;
+    fn plan(
+        &self,
+        host: &Sysroot,
+        boot: &Boot,
+        change: &Change,
+        plan: &mut Plan,
+    ) -> Result<bool, ParameterError>;
 }
 
-/// Returns where the parameters of this host come from.
+/// Returns where the parameters of this host come from: of all entries together, since a menu may
+/// hold entries of several kinds.
 ///
 /// # Errors
 /// It cannot be told, or there is no backend for it.
-pub fn source(host: &Sysroot, boot: &Boot) -> Result<&'static dyn Source, ParameterError> {
+pub fn sources(host: &Sysroot, boot: &Boot) -> Result<Vec<&'static dyn Source>, ParameterError> {
     let unsupported = |what: &str| Err(ParameterError::Unsupported(what.to_owned()));
-    match boot.loader.agreed() {
-        Some(Loader::Grub) if boot.grub_uses_bls(host)? => {
-            unsupported("GRUB with entries of the Boot Loader Specification")
-        }
-        Some(Loader::Grub) => Ok(&grub::Grub),
-        Some(other) => unsupported(&other.to_string()),
-        None => unsupported("a boot loader that could not be told"),
+    match boot.placer {
+        Placer::ProxmoxBootTool => return Ok(vec![&kernel_cmdline::Proxmox]),
+        Placer::Kernelstub => return Ok(vec![&kernelstub::Kernelstub]),
+        Placer::Sdbootutil => return Ok(vec![&kernel_cmdline::Sdbootutil]),
+        Placer::LimineEntryTool => return Ok(vec![&limine::EntryTool]),
+        Placer::KernelInstall | Placer::Generator => {}
     }
+    let Some(loader) = boot.loader.agreed() else {
+        return unsupported("a boot loader that could not be told");
+    };
+    match loader {
+        Loader::Grub if boot.grub_uses_bls(host)? => Ok(vec![&bls::Grub]),
+        Loader::Grub => Ok(vec![&grub::Grub]),
+        Loader::Refind if has(boot, EntryKind::Refind) => Ok(vec![&refind::Refind]),
+        Loader::Limine => Ok(vec![&limine::Limine]),
+        Loader::Extlinux => Ok(vec![&extlinux::Extlinux]),
+        Loader::SystemdBoot | Loader::Firmware | Loader::Refind => {
+            let mut sources: Vec<&'static dyn Source> = Vec::new();
+            let is_kernel_install = boot.placer == Placer::KernelInstall;
+            if is_kernel_install {
+                sources.push(&kernel_cmdline::KernelInstall);
+            } else if has(boot, EntryKind::Uki) {
+                sources.push(match boot.builder.agreed() {
+                    Some(Builder::Mkinitcpio) => &kernel_cmdline::MkinitcpioUki,
+                    Some(Builder::Dracut) => &dracut_uki::DracutUki,
+                    _ => return unsupported("unified kernel images of an unknown maker"),
+                });
+            }
+            if !is_kernel_install && has(boot, EntryKind::Bls) {
+                sources.push(&bls::ByHand);
+            }
+            if sources.is_empty() {
+                return unsupported("a boot loader without an entry that was found");
+            }
+            Ok(sources)
+        }
+    }
+}
+
+fn has(boot: &Boot, kind: EntryKind) -> bool {
+    boot.entries.iter().any(|entry| entry.kind == kind)
+}
+
+/// Plans that a text file is edited; nothing where it is not there, or is so already.
+fn edit(
+    host: &Sysroot,
+    path: &Path,
+    plan: &mut Plan,
+    change: impl FnOnce(&str) -> Result<String, ParameterError>,
+) -> Result<(), ParameterError> {
+    let Some(before) = plan.contents(host, path)? else { return Ok(()) };
+    let Ok(text) = std::str::from_utf8(&before.bytes) else {
+        return Err(ParameterError::Unsupported(format!("{}, which is no UTF-8", path.display())));
+    };
+    let changed = change(text)?;
+    if changed != text {
+        let after = Contents { bytes: changed.into_bytes(), mode: before.mode };
+        plan.file(host, path, Some(after))?;
+    }
+    Ok(())
 }

@@ -12,6 +12,8 @@ use std::time::Duration;
 use host::{NodeKind, Program, ReadError, Sysroot};
 use serde::{Deserialize, Serialize};
 
+use crate::generator::Confidence;
+
 /// How many symbolic links are followed (MAXSYMLINKS of the kernel).
 const MOST_LINKS: usize = 40;
 
@@ -70,6 +72,10 @@ pub struct FileChange {
 pub struct Command {
     /// The program and its arguments.
     pub words: Vec<String>,
+    /// What takes back what it did to files that are not ours; without it, running it once more
+    /// does, when the files that it reads are as they were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inverse: Option<Vec<String>>,
 }
 
 /// Building an image of a kernel takes a minute on a slow machine, and there may be many.
@@ -78,7 +84,23 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(1800);
 impl Command {
     /// Returns a command.
     pub fn new<S: Into<String>>(words: impl IntoIterator<Item = S>) -> Self {
-        Self { words: words.into_iter().map(Into::into).collect() }
+        Self { words: words.into_iter().map(Into::into).collect(), inverse: None }
+    }
+
+    /// Returns the command with another one that takes back what it did.
+    #[must_use]
+    pub fn inverse<S: Into<String>>(mut self, words: impl IntoIterator<Item = S>) -> Self {
+        self.inverse = Some(words.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// The command to run when what was done is taken back.
+    #[must_use]
+    pub fn to_take_back(&self) -> Self {
+        match &self.inverse {
+            Some(words) => Self::new(words.clone()),
+            None => self.clone(),
+        }
     }
 
     /// Returns the program to run.
@@ -117,12 +139,42 @@ pub struct Plan {
     pub files: Vec<FileChange>,
     /// The commands that run once all files are written, in order.
     pub commands: Vec<Command>,
+    /// How well it is known that all this does what it should.
+    pub knowledge: Vec<Knowledge>,
+}
+
+/// How well it is known that a backend does what it says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Knowledge {
+    /// The backend, for people.
+    pub backend: String,
+    /// How well.
+    pub confidence: Confidence,
+}
+
+impl Knowledge {
+    /// Returns what is known of a backend.
+    pub fn of(backend: impl ToString, confidence: Confidence) -> Self {
+        Self { backend: backend.to_string(), confidence }
+    }
 }
 
 impl Plan {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.files.is_empty() && self.commands.is_empty()
+    }
+
+    /// Adds what is known of a backend, unless it is said already.
+    pub fn known(&mut self, knowledge: Knowledge) {
+        if !self.knowledge.contains(&knowledge) {
+            self.knowledge.push(knowledge);
+        }
+    }
+
+    /// What of it is known by hearsay alone: such a plan is shown, and not carried out.
+    pub fn hearsay(&self) -> Option<&Knowledge> {
+        self.knowledge.iter().find(|known| known.confidence == Confidence::Hearsay)
     }
 
     /// Adds that a file shall be so, or shall not be. Nothing is added where it is so already.

@@ -1,5 +1,10 @@
-//! What a reboot could choose: entries of GRUB's menu, entries of the Boot Loader Specification, and
+//! What a reboot could choose: entries of menus, entries of the Boot Loader Specification, and
 //! unified kernel images.
+
+pub(crate) mod extlinux;
+mod grub;
+pub(crate) mod limine;
+pub(crate) mod refind;
 
 use std::path::{Path, PathBuf};
 
@@ -8,6 +13,8 @@ use serde::Serialize;
 
 use crate::config::{entry, words};
 use crate::image::Uki;
+
+use super::Kernel;
 
 /// Where the partitions are mounted that a boot loader reads.
 const PARTITIONS: [&str; 3] = ["/boot", "/efi", "/boot/efi"];
@@ -28,6 +35,12 @@ pub enum EntryKind {
     Bls,
     /// A unified kernel image.
     Uki,
+    /// A line of rEFInd's list of options.
+    Refind,
+    /// An entry of Limine's menu.
+    Limine,
+    /// A label of extlinux.
+    Extlinux,
 }
 
 /// One entry that boots a kernel.
@@ -45,6 +58,38 @@ pub struct Entry {
     pub images: Vec<PathBuf>,
     /// The command line.
     pub options: String,
+    /// The release of the kernel, where the entry itself says it.
+    pub release: Option<String>,
+}
+
+impl Entry {
+    /// Whether it is there for when others fail: what is made with everything in it at the
+    /// installation, or beside each image. Such an entry stays as it is, as a way back.
+    pub fn is_fallback(&self) -> bool {
+        let names = [self.kernel.as_path(), self.source.as_path()].into_iter();
+        let names = names.chain(self.images.iter().map(PathBuf::as_path));
+        let mut names = names.filter_map(|path| path.file_name()?.to_str());
+        names.any(|name| name.contains("0-rescue-") || name.contains("-fallback"))
+    }
+
+    /// Whether it boots a kernel of the host, as it says itself, or as its files are named.
+    pub fn boots(&self, kernel: &Kernel) -> bool {
+        if let Some(release) = &self.release {
+            return *release == kernel.release;
+        }
+        let ends = |path: &Path, name: &str| {
+            let file = path.file_name().and_then(|file| file.to_str()).unwrap_or_default();
+            let stem = file.strip_suffix(".img").or_else(|| file.strip_suffix(".efi"));
+            stem.unwrap_or(file).strip_suffix(name).is_some_and(|rest| rest.ends_with('-'))
+        };
+        let is_in =
+            |path: &Path| path.parent().is_some_and(|above| above.ends_with(&kernel.release));
+        std::iter::once(&self.kernel).chain(&self.images).any(|path| {
+            is_in(path)
+                || ends(path, &kernel.release)
+                || kernel.package.as_deref().is_some_and(|package| ends(path, package))
+        })
+    }
 }
 
 /// Reads all entries.
@@ -55,9 +100,12 @@ pub fn read(host: &Sysroot) -> Result<Vec<Entry>, ReadError> {
     let mut entries = Vec::new();
     for menu in MENUS {
         if let Some(text) = optional(host, menu)? {
-            entries.extend(grub(host, Path::new(menu), &text));
+            entries.extend(grub::read(host, Path::new(menu), &text));
         }
     }
+    entries.extend(refind::read(host)?);
+    entries.extend(limine::read(host)?);
+    entries.extend(extlinux::read(host)?);
     for partition in PARTITIONS {
         let directory = format!("{partition}/loader/entries");
         for name in host.optional_names(&directory)? {
@@ -86,55 +134,6 @@ fn optional(host: &Sysroot, path: impl AsRef<Path>) -> Result<Option<String>, Re
     }
 }
 
-/// The entries of a menu that grub-mkconfig made: what is between `menuentry` and its brace.
-fn grub(host: &Sysroot, source: &Path, text: &str) -> Vec<Entry> {
-    let mut found = Vec::new();
-    let mut open: Option<Entry> = None;
-    for line in text.lines().map(str::trim) {
-        let (command, rest) = line.split_once([' ', '\t']).unwrap_or((line, ""));
-        match command {
-            "menuentry" => {
-                open = Some(Entry {
-                    kind: EntryKind::Grub,
-                    title: title(rest),
-                    source: source.to_owned(),
-                    kernel: PathBuf::new(),
-                    images: Vec::new(),
-                    options: String::new(),
-                });
-            }
-            "linux" | "linux16" | "linuxefi" => {
-                if let Some(entry) = &mut open {
-                    let (kernel, options) =
-                        rest.trim_start().split_once([' ', '\t']).unwrap_or((rest, ""));
-                    entry.kernel = on_host(host, "/boot", kernel);
-                    entry.options = options.trim().to_owned();
-                }
-            }
-            "initrd" | "initrd16" | "initrdefi" => {
-                if let Some(entry) = &mut open {
-                    let images = words::split(rest).into_iter();
-                    entry.images.extend(images.map(|image| on_host(host, "/boot", image)));
-                }
-            }
-            "}" => {
-                found.extend(open.take().filter(|entry| !entry.kernel.as_os_str().is_empty()));
-            }
-            _ => {}
-        }
-    }
-    found
-}
-
-/// The first word of a line of GRUB's script, without its quotes.
-fn title(rest: &str) -> String {
-    let rest = rest.trim_start();
-    match rest.chars().next() {
-        Some(quote @ ('\'' | '"')) => rest[1..].split(quote).next().unwrap_or_default().to_owned(),
-        _ => rest.split_whitespace().next().unwrap_or_default().to_owned(),
-    }
-}
-
 fn bls(host: &Sysroot, partition: &str, id: &str, source: PathBuf, text: &str) -> Option<Entry> {
     let first = |key| entry::values(text, key).first().map(|value| (*value).to_owned());
     let kernel = first("linux").or_else(|| first("efi"))?;
@@ -150,12 +149,16 @@ fn bls(host: &Sysroot, partition: &str, id: &str, source: PathBuf, text: &str) -
             .map(|image| on_host(host, partition, image))
             .collect(),
         options: entry::options(text).join(" "),
+        // openSUSE's sdbootutil writes the number of a snapshot before it.
+        release: first("version")
+            .map(|version| version.rsplit('@').next().unwrap_or_default().to_owned()),
     })
 }
 
 fn uki(host: &Sysroot, source: PathBuf, title: String) -> Option<Entry> {
     let image = Uki::open(host, &source).ok()?;
     let options = image.text(host, ".cmdline").ok()??;
+    let release = image.text(host, ".uname").ok().flatten();
     Some(Entry {
         kind: EntryKind::Uki,
         title,
@@ -163,6 +166,7 @@ fn uki(host: &Sysroot, source: PathBuf, title: String) -> Option<Entry> {
         images: vec![source.clone()],
         source,
         options,
+        release,
     })
 }
 
