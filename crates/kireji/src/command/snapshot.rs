@@ -109,14 +109,14 @@ fn look_at_boot(sysroot: &Sysroot, host: &Host) {
     let reserved = Reservations::read(sysroot).unwrap_or_default();
     let endpoint = host.functions().find(|function| !function.class.is_pci_bridge());
     let wanted = endpoint.and_then(|one| reserved.clone().with(host, &[one.address]).ok());
-    // Both a host that has parameters to add and one that has some to take out.
-    let change = Change {
-        add: vec!["intel_iommu=on".to_owned()],
-        remove: vec!["intel_iommu=off".to_owned(), "amd_iommu=off".to_owned()],
-    };
     for reservations in [Some(Reservations::default()), wanted, Some(reserved)] {
         let Some(reservations) = reservations else { continue };
-        let goal = Goal { reservations, parameters: change.clone() };
+        // A parameter that is nowhere has a plan read all that it would change.
+        for parameters in [Change::default(), Change::add(["kireji.none=1"])] {
+            let goal = Goal { reservations: reservations.clone(), parameters };
+            let _ = goal::plan(sysroot, &boot, &goal);
+        }
+        let Ok(goal) = Goal::of(sysroot, reservations, Change::default()) else { continue };
         let _ = goal::plan(sysroot, &boot, &goal);
         let _ = proof::prove(sysroot, &boot, &goal);
     }

@@ -83,7 +83,7 @@ pub(super) fn clean(path: &Path, bytes: &[u8], mask: &Mask) -> Vec<u8> {
         "devices" if path.starts_with("/proc/bus/input") => lines(text, input),
         _ if path.starts_with("/run/udev/data") => lines(text, property),
         _ if is_kernels => KernelConfig::needed(text),
-        _ if is_command_line => text.lines().map(|line| parameters(line)).collect(),
+        _ if is_command_line => text.lines().map(parameters).collect(),
         _ if is_setting => lines(text, |line| setting(line, is_menu)),
         _ => text.to_owned(),
     };
