@@ -101,6 +101,13 @@ pub fn prove(host: &Sysroot, boot: &Boot, goal: &Goal) -> Result<Vec<Claim>, Rea
     Ok(claims)
 }
 
+/// Whether the contents of a member of an image are needed to prove anything, whoever built it.
+pub fn needs(member: &Member) -> bool {
+    let is_list = || member.path.as_os_str() == reservation::PATH.trim_start_matches('/');
+    let is_of = |generator: &&dyn Generator| generator.needs(&member.path);
+    member.kind == Kind::File && (is_list() || generator::all().iter().any(is_of))
+}
+
 /// One file that holds an initramfs.
 #[derive(Clone, Copy)]
 struct Subject<'a> {
