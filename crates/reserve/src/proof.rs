@@ -108,6 +108,13 @@ struct Subject<'a> {
     is_uki: bool,
 }
 
+/// Whether the contents of a member of an image are needed to prove anything, whoever built it.
+pub fn needs(member: &Member) -> bool {
+    let is_list = || member.path.as_os_str() == reservation::PATH.trim_start_matches('/');
+    let is_of = |generator: &&dyn Generator| generator.needs(&member.path);
+    member.kind == Kind::File && (is_list() || generator::all().iter().any(is_of))
+}
+
 impl<'a> Subject<'a> {
     fn of(entry: &'a Entry) -> Vec<Self> {
         let is_uki = entry.kind == EntryKind::Uki;

@@ -5,9 +5,10 @@
 //! through one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::Permissions;
 use std::io::{self, Read, Write};
 use std::ops::Bound;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 
 use super::{MANIFEST, Record};
@@ -55,7 +56,8 @@ pub fn pack(record: &Record, out: impl Write) -> io::Result<()> {
         }
     }
     for (path, bytes) in &record.files {
-        put(path, tar::EntryType::Regular, bytes, 0o644)?;
+        let mode = record.modes.get(path).copied().unwrap_or(0o644);
+        put(path, tar::EntryType::Regular, bytes, mode)?;
     }
     let known = |path: &PathBuf| {
         record.files.contains_key(path)
@@ -120,6 +122,9 @@ pub fn unpack(packed: impl Read, root: &Path) -> Result<(), ArchiveError> {
                 }
                 let mut file = std::fs::File::options().write(true).create_new(true).open(place)?;
                 io::copy(&mut entry, &mut file)?;
+                // A file that only root could read was read, and is to be read again.
+                let mode = entry.header().mode()? & 0o777 | 0o400;
+                file.set_permissions(Permissions::from_mode(mode))?;
             }
             tar::EntryType::Symlink => {
                 let target = entry.link_name()?.unwrap_or_default().into_owned();
@@ -167,6 +172,7 @@ mod tests {
         for (path, kind, text) in entries {
             let mut header = tar::Header::new_gnu();
             header.set_entry_type(*kind);
+            header.set_mode(0o755);
             // The name is put in as it is: `append_data` would refuse some of them.
             header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
             let is_file = *kind == tar::EntryType::Regular;
@@ -206,7 +212,9 @@ mod tests {
             ("sys/file", Regular, "text"),
         ]);
         unpack(&fine[..], dir.path()).unwrap();
-        assert_eq!(Sysroot::at(dir.path()).unwrap().text("/sys/file").unwrap(), "text");
+        let host = Sysroot::at(dir.path()).unwrap();
+        assert_eq!(host.text("/sys/file").unwrap(), "text");
+        assert_eq!(host.node("/sys/file").unwrap().mode, 0o755);
         assert!(unpack(&b"no archive"[..], dir.path()).is_err());
     }
 

@@ -246,6 +246,12 @@ impl Sysroot {
     /// The file is absent, may not be read, or is not a regular file.
     pub fn open_file(&self, path: impl AsRef<Path>) -> Result<File, ReadError> {
         let path = path.as_ref();
+        let opened = self.open_regular(path);
+        self.note(|record| record.opened(self, path, &opened));
+        opened
+    }
+
+    fn open_regular(&self, path: &Path) -> Result<File, ReadError> {
         let fd = self.open_at(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
         let stat = rustix::fs::fstat(&fd).map_err(|errno| error(path, errno))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
@@ -316,7 +322,9 @@ impl Sysroot {
             FileType::Socket => NodeKind::Socket,
             _ => NodeKind::Other,
         };
-        Ok(Node { kind, uid: stat.st_uid, gid: stat.st_gid, mode: stat.st_mode & 0o7777 })
+        let mode = stat.st_mode & 0o7777;
+        self.note(|record| record.mode(self, path, mode));
+        Ok(Node { kind, uid: stat.st_uid, gid: stat.st_gid, mode })
     }
 
     /// Reads a file as text, without white space at its ends; bytes that are not UTF-8 are

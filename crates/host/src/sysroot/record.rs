@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsString;
+use std::fs::File;
 use std::path::{Component, Path, PathBuf};
 
 use super::{Manifest, ReadError, Sysroot};
@@ -23,6 +24,10 @@ pub struct Record {
     pub directories: BTreeSet<PathBuf>,
     /// What was seen to be there, and not read.
     pub present: BTreeSet<PathBuf>,
+    /// Files that were opened to be read where they are: too large to be kept whole.
+    pub opened: BTreeSet<PathBuf>,
+    /// Permission bits of what was asked for them (inode(7)).
+    pub modes: BTreeMap<PathBuf, u32>,
     /// What could not be read, and who might use which node.
     pub manifest: Manifest,
     /// How often something was read, looked at or listed.
@@ -56,6 +61,25 @@ impl Record {
     pub(super) fn exists(&mut self, host: &Sysroot, path: &Path) {
         if let Some(real) = self.resolve(host, path, true) {
             self.present.insert(real);
+        }
+    }
+
+    pub(super) fn opened(&mut self, host: &Sysroot, path: &Path, result: &Result<File, ReadError>) {
+        match result {
+            Ok(_) => {
+                self.exists(host, path);
+                let real = self.resolve(host, path, true);
+                self.opened.extend(real);
+            }
+            Err(error) if error.is_absent() => {}
+            Err(_) => self.unreadable(host, path),
+        }
+    }
+
+    pub(super) fn mode(&mut self, host: &Sysroot, path: &Path, mode: u32) {
+        self.exists(host, path);
+        if let Some(real) = self.resolve(host, path, true) {
+            self.modes.insert(real, mode);
         }
     }
 

@@ -7,8 +7,14 @@ use guest::qemu::{Family, Firmware};
 use host::modules::Modules;
 use host::{Record, Sysroot};
 use pci::facts::{Devices, Facts};
+use pci::scrub::Scrub;
 use pci::uses::{Scope, Uses};
 use pci::{Host, Names};
+use reserve::boot::Boot;
+use reserve::config::Change;
+use reserve::goal::{self, Goal};
+use reserve::reservation::Reservations;
+use reserve::{by_hand, image, parameters, proof};
 use vfio::take::Binding;
 
 use crate::{CommandError, Context, Exit};
@@ -34,11 +40,13 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
     // What the database says of other hosts' cards is not needed.
     let names = database(context.host)?;
     record.files.insert("/usr/share/misc/pci.ids".into(), names.into_bytes());
-    let clean =
-        pci::scrub::scrub(&record, &names_of_people(context.host), &key()?).map_err(|error| {
-            CommandError::from_source(Exit::Internal, error)
-                .hint("nothing was written; please report it with the name of that file")
-        })?;
+    let scrub = Scrub::new(&record, &names_of_people(context.host), &key()?);
+    let mut clean = scrub.record(&record);
+    add_images(context.host, &record, &scrub, &mut clean);
+    scrub.check(&clean).map_err(|error| {
+        CommandError::from_source(Exit::Internal, error)
+            .hint("nothing was written; please report it with the name of that file")
+    })?;
     let mut packed = Vec::new();
     host::pack(&clean, &mut packed)
         .map_err(|error| CommandError::from_source(Exit::Internal, error))?;
@@ -77,6 +85,7 @@ fn look(sysroot: &Sysroot) -> Result<Record, CommandError> {
     if let Some(release) = facts.kernel.release.known() {
         let _ = Modules::read(sysroot, &Path::new("/lib/modules").join(release));
     }
+    look_at_boot(sysroot, &host);
     let mut record = sysroot.recorded();
     for disk in uses.storage.known().into_iter().flat_map(|storage| &storage.disks) {
         let node = format!("/dev/{}", disk.name);
@@ -88,6 +97,58 @@ fn look(sysroot: &Sysroot) -> Result<Record, CommandError> {
         record.files.remove(Path::new(place));
     }
     Ok(record)
+}
+
+/// Reads whatever `reserve --dry-run` and `verify` may read, of any card. What cannot be read could
+/// not be read by them either.
+fn look_at_boot(sysroot: &Sysroot, host: &Host) {
+    let addresses: Vec<_> = host.functions().map(|function| function.address).collect();
+    let _ = by_hand::find(sysroot, host, &addresses);
+    let _ = parameters::needed(sysroot);
+    let Ok(boot) = Boot::read(sysroot) else { return };
+    let reserved = Reservations::read(sysroot).unwrap_or_default();
+    let endpoint = host.functions().find(|function| !function.class.is_pci_bridge());
+    let wanted = endpoint.and_then(|one| reserved.clone().with(host, &[one.address]).ok());
+    for reservations in [Some(Reservations::default()), wanted, Some(reserved)] {
+        let Some(reservations) = reservations else { continue };
+        // A parameter that is nowhere has a plan read all that it would change.
+        for parameters in [Change::default(), Change::add(["kireji.none=1"])] {
+            let goal = Goal { reservations: reservations.clone(), parameters };
+            let _ = goal::plan(sysroot, &boot, &goal);
+        }
+        let Ok(goal) = Goal::of(sysroot, reservations, Change::default()) else { continue };
+        let _ = goal::plan(sysroot, &boot, &goal);
+        let _ = proof::prove(sysroot, &boot, &goal);
+    }
+}
+
+/// Adds of the images that were opened what is needed to prove something: their members' names, and
+/// the contents of few. They hold keys.
+fn add_images(host: &Sysroot, record: &Record, scrub: &Scrub, clean: &mut Record) {
+    for path in &record.opened {
+        let shown = image::skeleton(host, path, proof::needs, &Scrubbed(scrub));
+        let path = scrub.path(path);
+        match shown {
+            Ok(bytes) => {
+                clean.files.insert(path, bytes);
+            }
+            // It is there, and says nothing.
+            Err(_) => clean.manifest.unreadable.extend(path.to_str().map(str::to_owned)),
+        }
+    }
+}
+
+/// What is shown of an image.
+struct Scrubbed<'a>(&'a Scrub);
+
+impl image::Shown for Scrubbed<'_> {
+    fn path(&self, path: &Path) -> PathBuf {
+        self.0.path(path)
+    }
+
+    fn contents(&self, path: &Path, bytes: &[u8]) -> Vec<u8> {
+        self.0.file(&Path::new("/").join(path), bytes)
+    }
 }
 
 fn database(sysroot: &Sysroot) -> Result<String, CommandError> {

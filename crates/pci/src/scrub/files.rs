@@ -7,7 +7,7 @@ use super::mask::Mask;
 use crate::facts::KernelConfig;
 
 /// Parameters of the kernel that say something about passthrough, by what they begin with.
-const PARAMETERS: [&str; 24] = [
+const PARAMETERS: [&str; 29] = [
     "BOOT_IMAGE=",
     "amd_iommu",
     "console=",
@@ -18,11 +18,14 @@ const PARAMETERS: [&str; 24] = [
     "intremap",
     "iommu",
     "isolcpus=",
+    "kireji",
     "kvm",
+    "loglevel=",
     "mitigations=",
     "modprobe.blacklist=",
     "module_blacklist=",
     "nointremap",
+    "nomodeset",
     "nomodule",
     "pci",
     "quiet",
@@ -30,6 +33,8 @@ const PARAMETERS: [&str; 24] = [
     "ro",
     "root=",
     "rw",
+    "single",
+    "splash",
     "vfio",
     "video=",
 ];
@@ -62,7 +67,11 @@ pub(super) fn clean(path: &Path, bytes: &[u8], mask: &Mask) -> Vec<u8> {
     // Whatever else is no text is not known to be harmless.
     let Ok(text) = std::str::from_utf8(bytes) else { return Vec::new() };
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let is_kernels = path.starts_with("/boot") || name == "config" && !path.starts_with("/sys");
+    let is_kernels = name.starts_with("config-") || name == "config" && !path.starts_with("/sys");
+    let is_menu = path.starts_with("/boot") || path.starts_with("/efi");
+    let is_setting = is_menu || path.starts_with("/etc");
+    let is_command_line =
+        is_setting && path.iter().any(|part| part == "cmdline" || part == "cmdline.d");
     // Attributes of sysfs have some of these names too.
     let name = if path.starts_with("/proc") { name } else { "" };
     let kept = match name {
@@ -74,6 +83,8 @@ pub(super) fn clean(path: &Path, bytes: &[u8], mask: &Mask) -> Vec<u8> {
         "devices" if path.starts_with("/proc/bus/input") => lines(text, input),
         _ if path.starts_with("/run/udev/data") => lines(text, property),
         _ if is_kernels => KernelConfig::needed(text),
+        _ if is_command_line => text.lines().map(parameters).collect(),
+        _ if is_setting => lines(text, |line| setting(line, is_menu)),
         _ => text.to_owned(),
     };
     mask.text(&kept).into_bytes()
@@ -98,6 +109,8 @@ fn mount(line: &str) -> Option<String> {
 }
 
 /// What is not known to be harmless loses its value, and a word without one its name.
+///
+/// A word that a shell replaces is the name of a variable.
 fn parameters(text: &str) -> String {
     let words = text.split_whitespace().map(|word| {
         let known = PARAMETERS.iter().any(|known| match known.ends_with('=') {
@@ -108,12 +121,52 @@ fn parameters(text: &str) -> String {
             }),
         });
         match word.split_once('=') {
-            _ if known => word.to_owned(),
+            _ if known || word.starts_with('$') => word.to_owned(),
             Some((name, _)) => format!("{name}=removed"),
             None => "removed".to_owned(),
         }
     });
     words.collect::<Vec<_>>().join(" ") + "\n"
+}
+
+/// A line of a boot loader's menu or configuration, or of another file that a person writes. What
+/// is said of passwords is left out, and what it gives the kernel is treated as its command line.
+fn setting(line: &str, is_menu: bool) -> Option<String> {
+    let lower = line.to_lowercase();
+    if ["passw", "passphrase", "secret", "pbkdf2"].iter().any(|word| lower.contains(word)) {
+        return None;
+    }
+    let start = line.len() - line.trim_start().len();
+    let (indent, rest) = line.split_at(start);
+    let kernels = |words: &str| parameters(words).trim_end().to_owned();
+    if let Some((name, value)) = rest.split_once('=')
+        && name.contains("CMDLINE")
+    {
+        let quote = value.chars().next().filter(|char| matches!(char, '"' | '\''));
+        let quoted = quote.and_then(|quote| value[1..].rsplit_once(quote).map(|at| (quote, at)));
+        return Some(match quoted {
+            Some((quote, (inside, _))) => {
+                format!("{indent}{name}={quote}{}{quote}", kernels(inside))
+            }
+            None => format!("{indent}{name}={}", kernels(value)),
+        });
+    }
+    let Some((command, words)) = rest.split_once([' ', '\t']) else {
+        return Some(line.to_owned());
+    };
+    let gap = &rest[command.len()..=command.len()];
+    match command {
+        // The first word is the kernel.
+        "linux" | "linux16" | "linuxefi" if is_menu => {
+            let (kernel, words) = words.trim_start().split_once([' ', '\t']).unwrap_or((words, ""));
+            Some(format!("{indent}{command}{gap}{kernel} {}", kernels(words)).trim_end().to_owned())
+        }
+        // Configuration of modules has `options` too.
+        "options" | "append" | "APPEND" | "cmdline:" | "kernel_cmdline:" if is_menu => {
+            Some(format!("{indent}{command}{gap}{}", kernels(words)))
+        }
+        _ => Some(line.to_owned()),
+    }
 }
 
 /// What a device is connected to, and its own number, are left out.

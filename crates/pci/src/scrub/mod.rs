@@ -27,25 +27,52 @@ pub struct Leak {
     pub path: PathBuf,
 }
 
-/// Removes from a record what identifies its owner. `names` are those of the host and its users;
-/// `key` is random, and is not kept.
-///
-/// # Errors
-/// Something secret would be left.
-pub fn scrub(record: &Record, names: &[String], key: &[u8; 32]) -> Result<Record, Leak> {
-    let mask = Mask::new(secrets::find(record, names), key);
-    let mut clean = Record::default();
-    clean.manifest = manifest(&record.manifest, &mask);
-    for (path, bytes) in &record.files {
-        clean.files.insert(mask.path(path), files::clean(path, bytes, &mask));
+/// Takes out of captured hosts what identifies their owner.
+#[derive(Debug)]
+pub struct Scrub {
+    mask: Mask,
+}
+
+impl Scrub {
+    /// Finds what is secret in a record. `names` are those of the host and its users; `key` is
+    /// random, and is not kept.
+    pub fn new(record: &Record, names: &[String], key: &[u8; 32]) -> Self {
+        Self { mask: Mask::new(secrets::find(record, names), key) }
     }
-    for (path, target) in &record.links {
-        clean.links.insert(mask.path(path), mask.path(target));
+
+    /// Returns the record without what is secret. What was only opened is not in it.
+    pub fn record(&self, record: &Record) -> Record {
+        let mut clean = Record::default();
+        clean.manifest = manifest(&record.manifest, &self.mask);
+        for (path, bytes) in &record.files {
+            clean.files.insert(self.path(path), self.file(path, bytes));
+        }
+        for (path, target) in &record.links {
+            clean.links.insert(self.path(path), self.path(target));
+        }
+        clean.directories = record.directories.iter().map(|path| self.path(path)).collect();
+        clean.present = record.present.iter().map(|path| self.path(path)).collect();
+        clean.modes = record.modes.iter().map(|(path, mode)| (self.path(path), *mode)).collect();
+        clean
     }
-    clean.directories = record.directories.iter().map(|path| mask.path(path)).collect();
-    clean.present = record.present.iter().map(|path| mask.path(path)).collect();
-    check(&clean, &mask)?;
-    Ok(clean)
+
+    /// Returns a path without what is secret.
+    pub fn path(&self, path: &Path) -> PathBuf {
+        self.mask.path(path)
+    }
+
+    /// Returns what is kept of the contents of a file.
+    pub fn file(&self, path: &Path, bytes: &[u8]) -> Vec<u8> {
+        files::clean(path, bytes, &self.mask)
+    }
+
+    /// Looks for everything that is secret once more, in what shall be given away.
+    ///
+    /// # Errors
+    /// Something secret is left.
+    pub fn check(&self, clean: &Record) -> Result<(), Leak> {
+        check(clean, &self.mask)
+    }
 }
 
 fn manifest(manifest: &Manifest, mask: &Mask) -> Manifest {

@@ -13,7 +13,7 @@ use super::input::Input;
 const HEADER: usize = 110;
 /// The longest name, its zero included (PATH_MAX, which init/initramfs.c holds names to).
 const NAME_MAX: u32 = 4096;
-const TRAILER: &[u8] = b"TRAILER!!!";
+pub(super) const TRAILER: &[u8] = b"TRAILER!!!";
 
 /// What a member is (the file type of its mode, inode(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

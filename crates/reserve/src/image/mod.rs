@@ -10,6 +10,7 @@ mod input;
 mod lz4;
 mod member;
 mod packing;
+mod skeleton;
 mod uki;
 
 #[cfg(test)]
@@ -17,6 +18,7 @@ mod tests;
 
 pub use member::{Kind, Member};
 pub use packing::Packing;
+pub use skeleton::{Shown, skeleton};
 pub use uki::{Section, Uki, UkiError};
 
 use std::collections::BTreeMap;

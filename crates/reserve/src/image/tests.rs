@@ -298,3 +298,59 @@ fn a_unified_kernel_image_is_read_in_place() {
         drop(uki::sections(std::io::Cursor::new(&bytes[..length])));
     }
 }
+
+/// Shows everything but a name.
+struct Hidden;
+
+impl Shown for Hidden {
+    fn path(&self, path: &std::path::Path) -> PathBuf {
+        path.to_str().unwrap().replace("alice", "xxxxx").into()
+    }
+
+    fn contents(&self, _: &std::path::Path, bytes: &[u8]) -> Vec<u8> {
+        bytes.to_owned()
+    }
+}
+
+#[test]
+fn of_a_skeleton_the_same_members_are_read_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = Sysroot::at(dir.path()).unwrap();
+    let early = archive(&[file("kernel/x86/microcode/GenuineIntel.bin", &[7; 64])]);
+    let main = archive(&[
+        Entry { mode: 0o040_755, ..file("etc", b"") },
+        Entry { mode: 0o100_755, ..file("etc/hook", b"#!/bin/sh\n") },
+        file("etc/alice.key", b"TOPSECRET"),
+        link("etc/alice", "alice.key"),
+        Entry { inode: 7, links: 2, ..file("one", b"") },
+        Entry { inode: 7, links: 2, ..file("two", b"held once") },
+    ]);
+    let bytes = [early, packed(Packing::Zstd, &main)].concat();
+    std::fs::write(dir.path().join("a.img"), &bytes).unwrap();
+    std::fs::write(dir.path().join("a.efi"), pe(&[(".cmdline", b"quiet"), (".initrd", &bytes)]))
+        .unwrap();
+    let keep = |member: &Member| ["etc/hook", "two"].iter().any(|kept| member.path.ends_with(kept));
+    let whole = Image::open(&host, "/a.img", keep).unwrap();
+    let shown = skeleton(&host, "/a.img".as_ref(), keep, &Hidden).unwrap();
+    assert!(!shown.windows(9).any(|part| part == b"TOPSECRET"));
+    assert!(!shown.windows(5).any(|part| part == b"alice"));
+    let again = read(&shown).unwrap();
+    assert_eq!(again.parts().len(), whole.parts().len());
+    assert_eq!(again.members().len(), whole.members().len());
+    for (member, before) in again.members().iter().zip(whole.members()) {
+        assert_eq!(member.path, Hidden.path(&before.path));
+        assert_eq!(
+            (member.kind, member.mode, member.part),
+            (before.kind, before.mode, before.part)
+        );
+    }
+    for path in ["etc/hook", "one", "two"] {
+        assert_eq!(again.contents(path), whole.contents(path), "{path}");
+    }
+    assert_eq!(again.find("etc/xxxxx").unwrap().path.to_str(), Some("etc/xxxxx.key"));
+    let shown = skeleton(&host, "/a.efi".as_ref(), keep, &Hidden).unwrap();
+    std::fs::write(dir.path().join("b.efi"), shown).unwrap();
+    let uki = Uki::open(&host, "/b.efi").unwrap();
+    assert_eq!(uki.text(&host, ".cmdline").unwrap().as_deref(), Some("quiet"));
+    assert_eq!(uki.initramfs(&host, keep).unwrap().members(), again.members());
+}
