@@ -35,7 +35,7 @@ pub(crate) struct Blocks<S> {
 /// Changed blocks.
 #[derive(Debug, Default)]
 struct Changed {
-    content: BTreeMap<u64, Box<[u8]>>,
+    content: BTreeMap<u64, Arc<[u8]>>,
     /// Those that nothing on the volume refers to yet: they need not go through the log.
     fresh: BTreeSet<u64>,
 }
@@ -76,7 +76,7 @@ impl<S: Storage> Blocks<S> {
     pub(crate) fn get(&mut self, block: u64) -> Result<Arc<[u8]>> {
         let changed = self.changed.content.get(&block);
         if let Some(content) = changed.or_else(|| self.held.content.get(&block)) {
-            return Ok(Arc::from(&**content));
+            return Ok(Arc::clone(content));
         }
         if let Some(content) = self.young.get(&block) {
             return Ok(Arc::clone(content));
@@ -104,18 +104,18 @@ impl<S: Storage> Blocks<S> {
     pub(crate) fn modify(&mut self, block: u64) -> Result<&mut [u8]> {
         if !self.changed.content.contains_key(&block) {
             let content = self.get(block)?;
-            self.changed.content.insert(block, Box::from(&*content));
+            self.changed.content.insert(block, content);
         }
-        Ok(self.changed.content.entry(block).or_default())
+        Ok(Arc::make_mut(self.changed.content.entry(block).or_default()))
     }
 
     /// Returns a block of zeros in place of one that was just allocated.
     pub(crate) fn fresh(&mut self, block: u64) -> &mut [u8] {
         self.changed.fresh.insert(block);
-        let zeros = vec![0; self.size()].into_boxed_slice();
+        let zeros = Arc::from(vec![0; self.size()]);
         let content = self.changed.content.entry(block).or_default();
         *content = zeros;
-        content
+        Arc::make_mut(content)
     }
 
     /// Drops what is known of blocks that are metadata no longer.
@@ -149,15 +149,20 @@ impl<S: Storage> Blocks<S> {
     }
 
     /// The same for those before it in its transaction.
-    pub(crate) fn held_count(&self) -> usize {
+    pub(crate) fn held_logged(&self) -> usize {
         self.held.logged_count()
+    }
+
+    /// Number of all blocks that those before it changed.
+    pub(crate) fn held_count(&self) -> usize {
+        self.held.content.len()
     }
 
     /// Completes the operation under way: what it changed is part of the transaction.
     pub(crate) fn hold(&mut self) {
-        let Changed { mut content, mut fresh } = std::mem::take(&mut self.changed);
-        self.held.content.append(&mut content);
-        self.held.fresh.append(&mut fresh);
+        let Changed { content, fresh } = std::mem::take(&mut self.changed);
+        self.held.content.extend(content);
+        self.held.fresh.extend(fresh);
     }
 
     /// The blocks that the transaction changed: those that go through the log, then the others.
@@ -173,7 +178,7 @@ impl<S: Storage> Blocks<S> {
     pub(crate) fn settle(&mut self) {
         for (block, content) in std::mem::take(&mut self.held).content {
             self.old.remove(&block);
-            self.keep(block, Arc::from(content));
+            self.keep(block, content);
         }
     }
 

@@ -34,7 +34,9 @@ impl<S: Storage> Volume<S> {
     /// Makes a file with `size` bytes from `source`, or replaces the content of the one that is
     /// there, as one transaction: after a failure, it is as it was.
     ///
-    /// Only where there is not room for both, the old content goes in a transaction before.
+    /// Only where there is not room for both, the old content goes in a transaction before. Where the
+    /// log may be too small for one transaction (on volumes of tens of gigabytes), the content goes
+    /// to a file of another name first, `.NAME.part` or the like, which then takes this place.
     ///
     /// # Errors
     /// The entry is a directory or a link; the source fails or ends early; no space; the volume is
@@ -58,6 +60,9 @@ impl<S: Storage> Volume<S> {
             self.replace_content(node, source, size)?;
             return Ok(node);
         }
+        if !self.fits_the_log(size) {
+            return self.write_in_steps(directory, name, permissions, source, size);
+        }
         self.make_room(self.super_block.blocks_for(size))?;
         let bits = mode::FILE | permissions & 0o7777;
         self.transact(|volume| {
@@ -80,6 +85,9 @@ impl<S: Storage> Volume<S> {
         size: u64,
     ) -> Result<()> {
         let inode = self.file(node)?;
+        if !self.fits_the_log(size.saturating_add(inode.stream().capacity())) {
+            return self.replace_in_steps(node, source, size);
+        }
         let wanted = self.super_block.blocks_for(size);
         // With the arrays that lead to them, and trees that grow.
         let wanted = wanted + wanted / 256 + 8;
@@ -142,11 +150,27 @@ impl<S: Storage> Volume<S> {
     /// Writes into a file, which becomes longer where needed; a gap before `offset` is filled with
     /// zeros.
     ///
-    /// What is overwritten is overwritten in place: after a failure, it may be old or new.
+    /// What is overwritten is overwritten in place: after a failure, it may be old or new. So may
+    /// the end of what is appended, where that is too much for one transaction.
     ///
     /// # Errors
     /// `node` is not a file; no space; the volume is damaged or cannot be written.
     pub fn write(&mut self, node: NodeId, offset: u64, bytes: &[u8]) -> Result<()> {
+        let end = offset.saturating_add(bytes.len() as u64);
+        let size = self.file(node)?.size();
+        if self.fits_the_log(end.saturating_sub(size)) {
+            return self.write_at_once(node, offset, bytes);
+        }
+        if offset > size {
+            self.truncate(node, offset)?;
+        }
+        for (piece, at) in bytes.chunks(self.step()).zip((offset..).step_by(self.step())) {
+            self.write_at_once(node, at, piece)?;
+        }
+        Ok(())
+    }
+
+    fn write_at_once(&mut self, node: NodeId, offset: u64, bytes: &[u8]) -> Result<()> {
         let end = offset.saturating_add(bytes.len() as u64);
         self.make_room(self.super_block.blocks_for(end))?;
         self.transact(|volume| {
@@ -178,13 +202,18 @@ impl<S: Storage> Volume<S> {
     /// # Errors
     /// As [`write`](Self::write).
     pub fn truncate(&mut self, node: NodeId, size: u64) -> Result<()> {
+        let mut at = self.file(node)?.size();
+        while !self.fits_the_log(size.saturating_sub(at)) {
+            at += self.step() as u64;
+            self.transact(|volume| volume.resize(node, at))?;
+        }
         match self.transact(|volume| volume.resize(node, size)) {
             Err(Error::TransactionTooLarge { .. }) => self.truncate_in_steps(node, size),
             other => other,
         }
     }
 
-    fn resize(&mut self, node: NodeId, size: u64) -> Result<()> {
+    pub(crate) fn resize(&mut self, node: NodeId, size: u64) -> Result<()> {
         let before = self.file(node)?;
         let mut inode = before.clone();
         if size > before.size() {
@@ -197,32 +226,6 @@ impl<S: Storage> Volume<S> {
         self.touch(&mut inode);
         self.store(&inode)?;
         self.reindex(&before, &inode)
-    }
-
-    /// Makes a file shorter by no more at a time than the log holds.
-    pub(crate) fn truncate_in_steps(&mut self, node: NodeId, size: u64) -> Result<()> {
-        loop {
-            let inode = self.file(node)?;
-            let extents = self.extents(&inode)?;
-            let per_block = 8 << self.super_block.block_shift;
-            let mut room = (self.capacity() / 4) as u64;
-            let mut keep = 0;
-            for extent in extents.iter().rev() {
-                // Blocks of the bitmap that the extent's bits are in, and of an array of runs.
-                let cost = extent.length / per_block + 4;
-                if cost > room {
-                    let blocks = (room.saturating_sub(4) * per_block).min(extent.length);
-                    keep = extent.at + extent.length - blocks;
-                    break;
-                }
-                room -= cost;
-            }
-            let target = self.super_block.bytes_of(keep).max(size);
-            self.transact(|volume| volume.resize(node, target.min(inode.size())))?;
-            if target == size || target >= inode.stream().capacity() {
-                return Ok(());
-            }
-        }
     }
 
     /// Makes a stream `size` bytes long, with zeros from its old end to `zeros_to`.

@@ -106,14 +106,14 @@ impl<S: Storage> Volume<S> {
     }
 
     /// Completes the operation under way, and the transaction that it belongs to: its own, or in a
-    /// batch one that ends when it fills half of the log.
+    /// batch one that ends with as many blocks as half of the log has.
     pub(crate) fn complete(&mut self) -> Result<()> {
         let used = self.settle_space()?;
         let (logged, capacity) = (self.blocks.logged_count(), self.capacity());
         if logged > capacity {
             return Err(Error::TransactionTooLarge { blocks: logged, capacity });
         }
-        if self.blocks.held_count() + logged > capacity {
+        if self.blocks.held_logged() + logged > capacity {
             self.commit()?;
         }
         let before = self.super_block.used_blocks();

@@ -48,6 +48,7 @@ mod repair;
 mod resize;
 mod small_data;
 mod space;
+mod steps;
 mod storage;
 mod stream;
 mod super_block;

@@ -239,26 +239,35 @@ impl<S: Storage> Volume<S> {
     pub fn rename(&mut self, from: NodeId, name: &[u8], to: NodeId, new_name: &[u8]) -> Result<()> {
         valid(name)?;
         valid(new_name)?;
-        self.transact(|volume| {
-            let node = volume.entry(from, name)?;
-            if (from, name) == (to, new_name) {
-                return Ok(());
+        match self.transact(|volume| volume.move_entry(from, name, to, new_name)) {
+            Err(Error::TransactionTooLarge { .. }) => {
+                let in_the_way = self.entry(to, new_name)?;
+                self.truncate_in_steps(in_the_way, 0)?;
+                self.transact(|volume| volume.move_entry(from, name, to, new_name))
             }
-            let inode = volume.regular(node)?;
-            volume.make_way(&inode, to, new_name)?;
-            volume.unlink(from, name, node.0)?;
-            volume.link(to, new_name, node.0)?;
-            let mut inode = volume.regular(node)?;
-            volume.set_name(&mut inode, new_name)?;
-            inode.set_parent(&volume.super_block, to.0);
-            volume.touch_status(&mut inode);
-            volume.store(&inode)?;
-            if inode.is_directory() && from != to {
-                let mut tree = Tree::open(volume, &inode)?;
-                tree.replace(volume, b"..", to.0)?;
-            }
-            volume.update_index(index::NAME, Some(name), Some(new_name), node.0)
-        })
+            other => other,
+        }
+    }
+
+    fn move_entry(&mut self, from: NodeId, name: &[u8], to: NodeId, new_name: &[u8]) -> Result<()> {
+        let node = self.entry(from, name)?;
+        if (from, name) == (to, new_name) {
+            return Ok(());
+        }
+        let inode = self.regular(node)?;
+        self.make_way(&inode, to, new_name)?;
+        self.unlink(from, name, node.0)?;
+        self.link(to, new_name, node.0)?;
+        let mut inode = self.regular(node)?;
+        self.set_name(&mut inode, new_name)?;
+        inode.set_parent(&self.super_block, to.0);
+        self.touch_status(&mut inode);
+        self.store(&inode)?;
+        if inode.is_directory() && from != to {
+            let mut tree = Tree::open(self, &inode)?;
+            tree.replace(self, b"..", to.0)?;
+        }
+        self.update_index(index::NAME, Some(name), Some(new_name), node.0)
     }
 
     /// Removes what is in the way of a node that gets a new place.
@@ -289,7 +298,7 @@ impl<S: Storage> Volume<S> {
         }
     }
 
-    fn parent_block(&self, inode: u64, run: Run) -> Result<u64> {
+    pub(crate) fn parent_block(&self, inode: u64, run: Run) -> Result<u64> {
         let wrong = || crate::error::damaged(inode, inode, "parent", format!("{run} is no inode"));
         self.super_block.inode_block(run).ok_or_else(wrong)
     }

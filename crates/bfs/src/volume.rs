@@ -220,7 +220,7 @@ impl<S: Storage> Volume<S> {
         self.blocks.into_storage()
     }
 
-    /// Completes operations together from now on, up to half of the log in one transaction, which
+    /// Completes operations together from now on, up to half of the log's size in one transaction, which
     /// saves most of the writes and flushes of many small ones. Each is still done all or not at
     /// all; but what is done after the last [`sync`](Self::sync) may be lost with this process, the
     /// last operation first.

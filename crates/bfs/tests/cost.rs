@@ -60,11 +60,16 @@ fn volume(size: u64, files: usize) -> Counting {
     let mut volume = Volume::make(storage.clone(), &MakeOptions::new("Haiku")).unwrap();
     let root = volume.root();
     let directory = volume.create_directory(root, b"bin", 0o755).unwrap();
+    volume.batch();
     for index in 0..files {
-        volume.create_file(directory, format!("file{index}").as_bytes(), 0o644).unwrap();
+        // Not files, all of which would have the same size: finding its place in a long list of
+        // duplicates takes time in proportion to that, as it does in Haiku.
+        let name = format!("link{index}");
+        volume.create_symlink(directory, name.as_bytes(), b"target").unwrap();
     }
     let driver = vec![1; 200_000];
     volume.write_file(directory, b"driver", 0o755, &mut driver.as_slice(), 200_000).unwrap();
+    volume.sync().unwrap();
     storage
 }
 
@@ -124,8 +129,8 @@ fn many_files_in_a_batch_share_their_flushes() {
 #[test]
 fn listing_a_directory_reads_each_of_its_blocks_once() {
     let mut costs = Vec::new();
-    for count in [1000, 4000] {
-        let storage = volume(200 << 20, count);
+    for count in [10_000, 100_000] {
+        let storage = volume(600 << 20, count);
         storage.cost.set(Cost::default());
         let mut volume = Volume::open(storage.clone(), &Options::default()).unwrap();
         let directory = volume.lookup(b"bin").unwrap();
@@ -135,5 +140,5 @@ fn listing_a_directory_reads_each_of_its_blocks_once() {
         assert!(cost.reads <= tree / 2048 + 16, "{cost:?} for a tree of {tree} bytes");
         costs.push(cost.reads);
     }
-    assert!(costs[1] < costs[0] * 5, "{costs:?}");
+    assert!(costs[1] < costs[0] * 11, "{costs:?}");
 }

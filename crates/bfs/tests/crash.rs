@@ -263,6 +263,41 @@ fn an_end_at_any_write_of_a_batch_leaves_the_state_after_some_operation() {
     }
 }
 
+/// What takes several transactions may leave a part under a name of its own, and nothing else.
+#[test]
+fn an_end_within_a_file_of_several_transactions_leaves_the_old_or_the_new() {
+    for block_size in [1024, 4096] {
+        let small = common::with_small_log(make(block_size, 12 << 20).into_storage(), 64);
+        let mut volume = Volume::open(small, &options(Access::Write)).unwrap();
+        let root = volume.root();
+        volume.write_file(root, b"file", 0, &mut pattern(9000, 1).as_slice(), 9000).unwrap();
+        let start = volume.into_storage();
+        let without_part = |bytes: &[u8]| {
+            let mut state = seen(bytes, Access::Read);
+            state.remove(b"/.file.part".as_slice());
+            state
+        };
+        let run = |writes: usize| {
+            let left = Rc::new(Cell::new(writes));
+            let storage = Failing { bytes: start.clone(), left: Rc::clone(&left) };
+            let mut volume = Volume::open(storage, &options(Access::Write)).unwrap();
+            let done = put(&mut volume, b"file", &pattern(700_000, 4)).is_ok();
+            (done, writes - left.get(), volume.into_storage().bytes)
+        };
+        let (done, writes, after) = run(1 << 20);
+        let (old, new) = (seen(&start, Access::Read), seen(&after, Access::WriteClean));
+        assert!(done && old != new && new.len() == 1);
+        for count in 0..writes {
+            let (_, _, bytes) = run(count);
+            let found = without_part(&bytes);
+            assert!(found == old || found == new, "after {count} of {writes}");
+            let replayed = Volume::open(bytes, &options(Access::Write)).unwrap();
+            let report = check(&mut replayed.into_storage()).unwrap();
+            assert!(report.is_clean(), "{count}: {:#?}", report.findings);
+        }
+    }
+}
+
 /// An error before a transaction counts is forgotten; one after makes the volume refuse more.
 #[test]
 fn a_volume_goes_on_after_an_error_or_says_that_it_cannot() {

@@ -7,7 +7,7 @@ mod common;
 use std::time::Duration;
 
 use bfs::{Error, Kind, MakeOptions, NodeId, Options, Time, Volume, check};
-use common::{SIZES, fixture, make, pattern, sound};
+use common::{SIZES, fixture, make, pattern, sound, with_small_log};
 
 fn read(volume: &mut Volume<Vec<u8>>, node: NodeId) -> Vec<u8> {
     let size = usize::try_from(volume.metadata(node).unwrap().size).unwrap();
@@ -90,15 +90,62 @@ fn files_grow_and_shrink() {
     }
 }
 
-/// Most of the free space is in small pieces, so that a file has hundreds of runs and more.
+/// What is too much for one transaction is done in several: content last of all takes its place.
 #[test]
-fn files_in_hundreds_of_runs_read_back_and_go_away() {
+fn a_log_that_is_too_small_is_enough() {
     for block_size in SIZES {
-        let mut volume = make(block_size, 80 << 20);
+        let bytes = with_small_log(make(block_size, 16 << 20).into_storage(), 64);
+        let options =
+            Options { clock: || Duration::from_secs(1_795_000_000), ..Options::default() };
+        let mut volume = Volume::open(bytes, &options).unwrap();
+        let root = volume.root();
+        let put = |volume: &mut Volume<Vec<u8>>, name: &[u8], content: &[u8]| {
+            let mut source = content;
+            volume.write_file(root, name, 0o600, &mut source, content.len() as u64)
+        };
+        let mut model = pattern(2_000_003, 1);
+        let node = put(&mut volume, b"file", &model).unwrap();
+        volume.set_attribute(node, b"BEOS:TYPE", 1, b"stays").unwrap();
+        let mut volume = sound(volume);
+        assert_eq!(read(&mut volume, node), model);
+        model = pattern(1_500_000, 2);
+        assert_eq!(put(&mut volume, b"file", &model).unwrap(), node);
+        assert_eq!(volume.attribute(node, b"BEOS:TYPE").unwrap().value, b"stays");
+        let mut volume = sound(volume);
+        assert_eq!(read(&mut volume, node), model);
+        let more = pattern(900_000, 3);
+        volume.write(node, 1_600_000, &more).unwrap();
+        model.resize(1_600_000, 0);
+        model.extend(&more);
+        assert_eq!(read(&mut volume, node), model);
+        volume.truncate(node, 4_000_000).unwrap();
+        model.resize(4_000_000, 0);
+        let mut volume = sound(volume);
+        assert_eq!(read(&mut volume, node), model);
+        let error = volume.write_file(root, b"file", 0, &mut [0; 10].as_slice(), 600_000);
+        assert!(matches!(error, Err(Error::Source(_))), "{error:?}");
+        put(&mut volume, b"other", &more).unwrap();
+        volume.rename(root, b"other", root, b"file").unwrap();
+        let entries: Vec<_> = volume.entries(root).unwrap().map(|entry| entry.unwrap()).collect();
+        assert_eq!(entries.len(), 1, "{entries:?}");
+        let mut volume = sound(volume);
+        let node = volume.lookup(b"file").unwrap();
+        assert_eq!(read(&mut volume, node), more);
+        volume.remove(root, b"file").unwrap();
+        sound(volume);
+    }
+}
+
+/// Most of the free space is in small pieces, so that a file has thousands of runs.
+#[test]
+fn files_in_thousands_of_runs_read_back_and_go_away() {
+    for block_size in SIZES {
+        let mut volume = make(block_size, 100 << 20);
         let root = volume.root();
         let unit = u64::from(block_size);
         let filler = volume.create_directory(root, b"filler", 0o755).unwrap();
-        for index in 0..2000 {
+        volume.batch();
+        for index in 0..2500 {
             // The smallest piece that the double indirect range can take has 4096 bytes.
             for (which, size) in [("keep", 1), ("go", 4096)] {
                 let name = format!("{which}{index:05}");
@@ -109,9 +156,11 @@ fn files_in_hundreds_of_runs_read_back_and_go_away() {
                     .unwrap();
             }
         }
-        for index in 0..2000 {
+        for index in 0..2500 {
             volume.remove(filler, format!("go{index:05}").as_bytes()).unwrap();
         }
+        volume.sync().unwrap();
+        let mut volume = sound(volume);
         let info = volume.info();
         let free = (info.blocks - info.used_blocks) * unit;
         let content = pattern(usize::try_from(free * 17 / 20).unwrap(), 7);

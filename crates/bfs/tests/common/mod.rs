@@ -89,3 +89,16 @@ pub fn pattern(length: usize, seed: usize) -> Vec<u8> {
     };
     (0..length).map(next).collect()
 }
+
+/// Makes the log of an empty volume as small as a few blocks, so that little fits into it.
+pub fn with_small_log(bytes: Vec<u8>, blocks: u16) -> Vec<u8> {
+    // log_blocks.length, log_start and log_end of disk_super_block (Haiku, .../bfs/bfs.h).
+    const LENGTH: usize = 512 + 94;
+    const START: usize = 512 + 96;
+    let mut bytes = bytes;
+    bytes[LENGTH..LENGTH + 2].copy_from_slice(&blocks.to_le_bytes());
+    bytes[START..START + 16].fill(0);
+    bfs::repair(&mut bytes, &Options::default()).unwrap();
+    assert!(check(&mut bytes).unwrap().is_clean());
+    bytes
+}
