@@ -10,6 +10,7 @@ mod sdk;
 
 use crate::{CommandError, Context, Exit};
 
+pub(crate) use check::read;
 pub(crate) use files::Files;
 pub(crate) use install::not_installed;
 
