@@ -13,6 +13,7 @@ pub mod install;
 pub mod kdl;
 pub mod loading;
 pub mod packages;
+pub mod project;
 pub mod serial;
 pub mod symbols;
 pub mod test_run;

@@ -185,6 +185,29 @@ pub struct PackagedAddOn {
     pub target: Option<String>,
 }
 
+impl PackagedAddOn {
+    /// The path in the package that it leads to, if it is a link.
+    pub fn leads_to(&self) -> Option<String> {
+        followed(&self.path, self.target.as_deref()?)
+    }
+}
+
+/// Where a link of a package leads to in it.
+pub(crate) fn followed(path: &str, target: &str) -> Option<String> {
+    let mut parts: Vec<&str> = path.split('/').collect();
+    parts.pop();
+    for part in target.split('/') {
+        match part {
+            "." => {}
+            // It begins at the root of the whole system.
+            "" => return None,
+            ".." => drop(parts.pop()?),
+            part => parts.push(part),
+        }
+    }
+    Some(parts.join("/"))
+}
+
 /// Lists what the packages of a volume have below `add-ons` and `lib`. A package that cannot be read is
 /// left out: Haiku does not mount it either.
 ///

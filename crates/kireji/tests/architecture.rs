@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// What each crate may use of the workspace.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     ("bfs", &[]),
+    ("fetch", &[]),
     ("host", &[]),
     ("pci", &["host"]),
     ("haiku", &["bfs", "host"]),
@@ -15,7 +16,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
     ("vfio", &["host", "pci"]),
     ("guest", &["haiku", "host", "pci", "vfio"]),
     ("lab", &["guest", "host", "pci"]),
-    ("kireji", &["bfs", "guest", "haiku", "host", "lab", "pci", "reserve", "vfio"]),
+    ("kireji", &["bfs", "fetch", "guest", "haiku", "host", "lab", "pci", "reserve", "vfio"]),
 ];
 
 fn root() -> PathBuf {

@@ -93,34 +93,37 @@ fn a_driver_goes_in_and_comes_out_without_a_trace() {
 
 /// The package `haiku` of a revision: a kernel, and what kernels of Haiku come with.
 fn package(revision: u64, kernel: &[u8]) -> Vec<u8> {
-    let file = |path: &str, bytes: &[u8]| NewEntry {
-        path: path.to_owned(),
-        content: NewContent::File { bytes: bytes.to_vec(), executable: false },
-    };
-    let link = |path: &str, target: &str| NewEntry {
-        path: path.to_owned(),
-        content: NewContent::Symlink(target.to_owned()),
-    };
-    let about = About {
-        name: "haiku".to_owned(),
+    let entries = [
+        file("kernel_x86_64", kernel),
+        file("add-ons/kernel/bus_managers/pci", b"ELF"),
+        file("add-ons/kernel/drivers/misc/sample", b"ELF"),
+        NewEntry {
+            path: "add-ons/kernel/boot/sample".to_owned(),
+            content: NewContent::Symlink("../drivers/misc/sample".to_owned()),
+        },
+        file("lib/libroot.so", b"ELF"),
+    ];
+    haiku::hpkg::write(&about("haiku", revision), &entries, 1_790_000_000).unwrap()
+}
+
+fn file(path: &str, bytes: &[u8]) -> NewEntry {
+    let content = NewContent::File { bytes: bytes.to_vec(), executable: false };
+    NewEntry { path: path.to_owned(), content }
+}
+
+fn about(name: &str, revision: u64) -> About {
+    About {
+        name: name.to_owned(),
         version: "r1~beta6_hrev59000".to_owned(),
         revision,
         architecture: "x86_64".to_owned(),
-        summary: "The Haiku base system".to_owned(),
+        summary: "A part of the system".to_owned(),
         vendor: "somebody".to_owned(),
         packager: "somebody <none@example.org>".to_owned(),
         copyright: "2026 somebody".to_owned(),
         license: "MIT".to_owned(),
         requires: Vec::new(),
-    };
-    let entries = [
-        file("kernel_x86_64", kernel),
-        file("add-ons/kernel/bus_managers/pci", b"ELF"),
-        file("add-ons/kernel/drivers/misc/sample", b"ELF"),
-        link("add-ons/kernel/boot/sample", "../drivers/misc/sample"),
-        file("lib/libroot.so", b"ELF"),
-    ];
-    haiku::hpkg::write(&about, &entries, 1_790_000_000).unwrap()
+    }
 }
 
 #[test]
@@ -219,4 +222,70 @@ fn images_for_32_bits_have_a_code_of_their_own() {
     assert_eq!(output.status.code(), Some(i32::from(Exit::DriverNotLoaded as u8)));
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(text.contains("E-X86-GCC2"), "{text}");
+}
+
+#[test]
+fn a_new_driver_is_built_against_what_an_image_has() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let data = |name: &str| std::fs::read(sample("sdk").join(name)).unwrap();
+    let gcc = ["-shared", "-nostdlib", "-fPIC", "-fno-builtin", "-Wl,--hash-style=sysv", "-o"];
+    let built = Command::new("gcc")
+        .args(gcc)
+        .args([path.join("kernel.so"), sample("sdk/kernel.c")])
+        .status();
+    assert!(built.unwrap().success());
+    let kernel = std::fs::read(path.join("kernel.so")).unwrap();
+    let mut entries = vec![
+        file("develop/headers/os/declarations.h", &data("declarations.h")),
+        file("develop/lib/_KERNEL_", &kernel),
+    ];
+    for name in ["Drivers", "KernelExport", "PCI", "string"] {
+        let path = format!("develop/headers/os/{name}.h");
+        entries.push(file(&path, b"#include <declarations.h>\n"));
+    }
+    let devel = haiku::hpkg::write(&about("haiku_devel", 1), &entries, 0).unwrap();
+    std::fs::write(path.join("haiku_devel-1.hpkg"), devel).unwrap();
+    std::fs::write(path.join("haiku-1.hpkg"), package(1, &kernel)).unwrap();
+    done(path, &["image", "mkfs", "disk", "--size", "12M"]);
+    done(path, &["image", "mkdir", "-p", "disk", "system/packages"]);
+    done(path, &["image", "put", "disk", "haiku_devel-1.hpkg", "haiku-1.hpkg", "system/packages"]);
+
+    done(path, &["driver", "new", "my_card"]);
+    let options = done(path, &["driver", "sdk", "disk", "--output", "my_card/sdk"]);
+    assert_eq!(options.lines().count(), 4, "{options}");
+    let made = Command::new("make").arg("CC=gcc").current_dir(path.join("my_card")).output();
+    let made = made.unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let text = done(path, &["driver", "check", "my_card/my_card", "--image", "disk"]);
+    assert!(text.starts_with("my_card/my_card is a legacy driver, which haiku-1.hpkg loads\n"));
+    done(path, &["driver", "install", "my_card/my_card", "--image", "disk"]);
+
+    // The package says the same, made twice to the same bytes.
+    let packed = done(path, &["driver", "pack", "my_card/my_card", "--image", "disk"]);
+    assert_eq!(packed, "my_card-0.1-1-x86_64.hpkg\n");
+    std::fs::create_dir(path.join("again")).unwrap();
+    done(path, &["driver", "pack", "my_card/my_card", "--output", "again"]);
+    let both = ["my_card-0.1-1-x86_64.hpkg", "again/my_card-0.1-1-x86_64.hpkg"]
+        .map(|name| std::fs::read(path.join(name)).unwrap());
+    assert!(both[0] == both[1]);
+    let mut package = haiku::hpkg::Package::open(both[0].as_slice()).unwrap();
+    let paths: Vec<_> = package.entries().unwrap().into_iter().map(|entry| entry.path).collect();
+    assert!(paths.contains(&b"add-ons/kernel/drivers/dev/misc/my_card".to_vec()), "{paths:?}");
+
+    // Nothing that is there is overwritten.
+    for args in [
+        &["driver", "new", "my_card"][..],
+        &["driver", "sdk", "disk", "--output", "my_card/sdk"],
+        &["driver", "pack", "my_card/my_card"],
+        &["driver", "new", "My-Card"],
+    ] {
+        assert_eq!(
+            kireji(path, args).status.code(),
+            Some(i32::from(Exit::Usage as u8)),
+            "{args:?}"
+        );
+    }
+    let output = kireji(path, &["driver", "sdk", "my_card-0.1-1-x86_64.hpkg", "--output", "x"]);
+    assert_eq!(output.status.code(), Some(i32::from(Exit::Image as u8)));
 }

@@ -196,7 +196,8 @@ fn blocked<'p>(
     let link = format!("add-ons/kernel/boot/{leaf}");
     let preloaded =
         |entry: &&PackagedAddOn| entry.hierarchy == Hierarchy::System && entry.path == link;
-    let mut real: Vec<String> = packaged.iter().filter(preloaded).filter_map(behind).collect();
+    let mut real: Vec<String> =
+        packaged.iter().filter(preloaded).filter_map(PackagedAddOn::leads_to).collect();
     if !real.is_empty() {
         real.push(link);
     }
@@ -214,21 +215,6 @@ fn blocked<'p>(
         .filter(loses)
         .filter_map(|entry| Some((file(entry.hierarchy)?, entry)))
         .collect()
-}
-
-/// The path that a link in a package leads to.
-fn behind(link: &PackagedAddOn) -> Option<String> {
-    let target = link.target.as_deref()?;
-    let mut parts: Vec<&str> = link.path.split('/').collect();
-    parts.pop();
-    for part in target.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()?),
-            part => parts.push(part),
-        }
-    }
-    Some(parts.join("/"))
 }
 
 /// The path that all modules of a file are looked up by.

@@ -16,6 +16,7 @@ use bfs::{Storage, Volume};
 use serde::Serialize;
 
 use crate::driver::{ElfError, Kernel, Kind, PlaceError, Report, Step, Wanted, check, place};
+use crate::hpkg::{NewContent, NewEntry};
 use crate::packages::{self, PackagedAddOn, PackagesError};
 
 pub use apply::{install, remove};
@@ -240,6 +241,30 @@ impl Plan {
             Content::Link(target) => Some((item.path.as_str(), target.as_str())),
             _ => None,
         })
+    }
+
+    /// The same as files of a package, which Haiku mounts with `system/packages`. Settings are no
+    /// part of one.
+    pub fn package(&self) -> Vec<NewEntry> {
+        let place = |path: &str| {
+            let own = path.strip_prefix("home/config/non-packaged/").map(str::to_owned);
+            // Jobs of packages are in another place (src/servers/launch/LaunchDaemon.cpp).
+            let job = path.strip_prefix("system/settings/launch/");
+            own.or_else(|| job.map(|job| format!("data/launch/{job}")))
+        };
+        let entries = self.items.iter().filter_map(|item| {
+            let content = match &item.content {
+                Content::AddOn { bytes, .. } => {
+                    NewContent::File { bytes: bytes.clone(), executable: true }
+                }
+                Content::Text(text) => {
+                    NewContent::File { bytes: text.clone().into_bytes(), executable: false }
+                }
+                Content::Link(target) => NewContent::Symlink(target.clone()),
+            };
+            Some(NewEntry { path: place(&item.path)?, content })
+        });
+        entries.collect()
     }
 
     /// The paths of the add-ons in the volume, from its root, each after the file's name on this

@@ -185,6 +185,26 @@ fn files_go_together() {
 }
 
 #[test]
+fn a_package_has_the_same_files() {
+    let both = [("one.so", "legacy.so"), ("two.so", "module.so")];
+    let how = How { boot: true, ..How::default() };
+    let entries = plan(&both, how, &Target::default()).package();
+    let paths: Vec<_> = entries.iter().map(|entry| entry.path.as_str()).collect();
+    assert_eq!(
+        paths,
+        [
+            "add-ons/kernel/drivers/bin/one",
+            "add-ons/kernel/drivers/dev/misc/one",
+            "data/launch/kireji-one",
+            "add-ons/kernel/boot/one",
+            "add-ons/kernel/drivers/misc/sample",
+            "data/launch/kireji-sample",
+            "add-ons/kernel/boot/sample",
+        ]
+    );
+}
+
+#[test]
 fn what_cannot_be_done_changes_nothing() {
     let plan = plan(&[("sample", "legacy.so")], How::default(), &target());
     let cases: [fn(&mut Disk) -> NodeId; 4] = [

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use haiku::install::{Change, File, How, InstallError, Plan, PlanError, Target};
+use haiku::install::{Change, How, InstallError, Plan, Target};
 
 use super::super::image::{self, ImageArg, Writing};
-use super::check::{failed, read};
+use super::Files;
 use crate::{CommandError, Context, Exit};
 
 /// Arguments of `driver install`.
@@ -56,12 +56,7 @@ struct Changed {
 }
 
 pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
-    let mut contents = Vec::new();
-    for path in &args.files {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        contents.push((name, read(path)?));
-    }
-    let files: Vec<_> = contents.iter().map(|(name, bytes)| File { name, bytes }).collect();
+    let files = Files::read(&args.files)?;
     let how = How { place: args.place.as_deref(), boot: args.boot, force: args.force };
     let mut known = Vec::new();
     for image in &args.image {
@@ -87,7 +82,7 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, Comman
             )?;
         }
         let plan =
-            Plan::new(&files, how, &target).map_err(|error| not_planned(error, &args.files))?;
+            Plan::new(&files.list(), how, &target).map_err(|error| files.not_planned(error))?;
         for note in &plan.notes {
             writeln!(context.err, "note: {note}")?;
         }
@@ -122,24 +117,6 @@ fn tell(images: Vec<Changed>, json: bool, context: &mut Context<'_>) -> Result<E
         }
     }
     Ok(Exit::Done)
-}
-
-/// An error of a plan, as the user sees it.
-pub(crate) fn not_planned(error: PlanError, files: &[PathBuf]) -> CommandError {
-    let path = |name: &str| {
-        let found = files.iter().find(|path| path.file_name().is_some_and(|n| n == name));
-        found.cloned().unwrap_or_else(|| name.into())
-    };
-    match error {
-        PlanError::Elf { file, source } => failed(&path(&file), source),
-        PlanError::NotLoadable { ref file, ref report } => {
-            let hint = format!("`kireji driver check {}` says what to do", path(file).display());
-            let problems: Vec<_> = report.findings.iter().map(|f| f.problem.clone()).collect();
-            let error = CommandError::new(Exit::DriverNotLoaded, error.to_string());
-            problems.into_iter().fold(error, CommandError::reason).hint(hint)
-        }
-        error => CommandError::new(Exit::Usage, error.to_string()),
-    }
 }
 
 /// An error of an install or removal, as the user sees it.

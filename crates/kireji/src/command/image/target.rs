@@ -3,14 +3,13 @@
 use haiku::install::Target;
 use haiku::packages::PackagesError;
 
-use super::open::ImageArg;
+use super::open::{ImageArg, ImageVolume};
 use super::{Reading, failed, open};
 use crate::{CommandError, Context, Exit};
 
 /// Reads what an image has that matters to a driver.
 pub(crate) fn target(image: &ImageArg, context: &mut Context<'_>) -> Result<Target, CommandError> {
-    let reading = Reading { image: image.clone(), no_replay: false };
-    let mut volume = open::read(&reading, context)?;
+    let mut volume = read_volume(image, context)?;
     Target::read(&mut volume).map_err(|error| packages_failed(error, image))
 }
 
@@ -19,9 +18,16 @@ pub(crate) fn kernel(
     image: &ImageArg,
     context: &mut Context<'_>,
 ) -> Result<(String, Vec<u8>), CommandError> {
-    let reading = Reading { image: image.clone(), no_replay: false };
-    let mut volume = open::read(&reading, context)?;
+    let mut volume = read_volume(image, context)?;
     haiku::packages::kernel(&mut volume).map_err(|error| packages_failed(error, image))
+}
+
+/// Opens the volume of an image for reading.
+pub(crate) fn read_volume(
+    image: &ImageArg,
+    context: &mut Context<'_>,
+) -> Result<ImageVolume, CommandError> {
+    open::read(&Reading { image: image.clone(), no_replay: false }, context)
 }
 
 /// An error of an image's packages, as the user sees it.

@@ -16,7 +16,7 @@ use haiku::install::{self, Change, How, Plan, Target};
 use haiku::test_run::Test;
 use sha2::{Digest, Sha256};
 
-use crate::command::driver::{not_installed, not_planned, read};
+use crate::command::driver::{Files, not_installed};
 use crate::command::image;
 use crate::{CommandError, Context, Exit};
 
@@ -59,25 +59,19 @@ pub(super) fn check(args: &Args, context: &mut Context<'_>) -> Result<Load, Comm
         load.test = Some(Test { command: command.clone(), marker });
     }
     let (Some(image), false) = (&args.image, goal.driver.is_empty()) else { return Ok(load) };
-    let mut contents = Vec::new();
-    for path in &goal.driver {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let bytes = as_user(user, || read(path)).map_err(|error| denied(error, user))??;
-        contents.push((name, bytes));
-    }
+    let files =
+        as_user(user, || Files::read(&goal.driver)).map_err(|error| denied(error, user))??;
     let target = as_user(user, || target(image)).map_err(|error| denied(error, user))??;
     if target.kernel.is_none() {
         writeln!(context.err, "No kernel was found in the image; symbols are not checked.")?;
     }
-    let files: Vec<_> =
-        contents.iter().map(|(name, bytes)| install::File { name, bytes }).collect();
     let how = How { place: goal.place.as_deref(), boot: goal.boot_driver, force: false };
-    let plan = Plan::new(&files, how, &target).map_err(|error| not_planned(error, &goal.driver))?;
+    let plan = Plan::new(&files.list(), how, &target).map_err(|error| files.not_planned(error))?;
     for note in &plan.notes {
         writeln!(context.err, "note: {note}")?;
     }
     let has_card = !args.device.is_empty() || !args.emulate.is_empty();
-    for (name, bytes) in &contents {
+    for install::File { name, bytes } in files.list() {
         load.drivers.extend(driver(&plan, name, bytes, has_card));
     }
     load.plan = Some(plan);
