@@ -294,3 +294,56 @@ fn qemu_is_asked_what_it_can_do() {
         assert_eq!(there.0, "pass", "{code}: {}", there.1);
     }
 }
+
+/// Starts kireji as sudo does for a user whose files lie in `home`, with all that the user may enter.
+fn under_sudo(home: &Path, args: &[&str]) -> std::process::Output {
+    std::process::Command::new(env!("CARGO_BIN_EXE_kireji"))
+        .args(args)
+        .envs([("SUDO_UID", "54321"), ("SUDO_GID", "54321"), ("HOME", "/root")])
+        .env("XDG_CACHE_HOME", home)
+        .env("KIREJI_QEMU", home.join("qemu"))
+        .output()
+        .expect("kireji runs")
+}
+
+/// What root writes for a user is the user's, and where the user may not write, it is not written;
+/// and the QEMU that the user has chosen is asked with the user's rights.
+#[test]
+fn under_sudo_files_and_programs_are_the_users() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+    let dir = tempfile::tempdir().expect("a directory");
+    let set = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("it is ours");
+    };
+    set(dir.path(), 0o755);
+    let home = dir.path().join("home");
+    let closed = dir.path().join("closed");
+    for place in [&home, &closed] {
+        std::fs::create_dir(place).expect("a directory");
+        set(place, 0o755);
+    }
+    chown(&home, Some(54321), Some(54321)).expect("this test runs as root");
+    let ids = home.join("ids");
+    let script = format!("#!/bin/sh\nid -u >> {}\nexit 1\n", ids.display());
+    std::fs::write(home.join("qemu"), script).expect("a file");
+    set(&home.join("qemu"), 0o755);
+    let tree = host_of(2);
+    let root = tree.root().to_str().expect("UTF-8");
+    for (place, code) in [(&home, 0), (&closed, 13)] {
+        let picture = place.join("picture.svg");
+        let file = picture.to_str().expect("UTF-8");
+        let ended = under_sudo(&home, &["--sysroot", root, "list", "--svg", file]);
+        let err = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert_eq!(ended.status.code(), Some(code), "{err}");
+        let owner = std::fs::metadata(&picture).map(|metadata| metadata.uid()).ok();
+        assert_eq!(owner, (code == 0).then_some(54321), "{err}");
+    }
+    let snapshot = home.join("snapshot");
+    let file = snapshot.to_str().expect("UTF-8");
+    let ended = under_sudo(&home, &["--sysroot", root, "snapshot", file]);
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    assert_eq!(std::fs::metadata(&snapshot).expect("the snapshot").uid(), 54321);
+    let _ = under_sudo(&home, &["doctor"]);
+    let ids = std::fs::read_to_string(ids).expect("QEMU was asked");
+    assert!(!ids.is_empty() && ids.lines().all(|id| id == "54321"), "{ids}");
+}

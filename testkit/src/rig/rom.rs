@@ -17,6 +17,11 @@ pub(super) fn saved(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
     rig.same("the kernel shows it no longer", code, Some(22))?;
     let rom = Rom::parse(&bytes).map_err(said)?;
     rig.same("its length", rom.length(), bytes.len())?;
+    // The doctor looks into it only when it is asked to.
+    let shut = rig.kireji(&format!("doctor {with} --verbose"))?;
+    rig.says(&shut.out, "--rom")?;
+    let open = rig.kireji(&format!("doctor {with} --rom --verbose"))?;
+    rig.says(&open.out, "its option ROM")?;
     // VFIO shows the same, once it has the card.
     rig.expect(&format!("take {with}"), 0)?;
     let through_vfio = Device::open(&rig.host, *with).and_then(|device| device.option_rom());

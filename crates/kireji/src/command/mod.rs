@@ -21,6 +21,7 @@ pub mod reserve;
 mod rom;
 pub mod run;
 pub mod runs;
+mod save;
 pub mod selftest;
 pub mod show;
 pub mod snapshot;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use host::Measured;
 use pci::rom::{Expected, Rom, Verdict};
 use pci::{Function, Region, RegionKind};
 use vfio::take::{Keeper, Order, State};
@@ -9,6 +10,7 @@ use vfio::take::{Keeper, Order, State};
 use crate::signals::Signals;
 use crate::{CommandError, Context, Exit};
 
+use super::save::save;
 use super::{outcome, refuse};
 
 /// The largest ROM that a region can hold, in bytes (PCI Local Bus 3.0, 6.2.5.2).
@@ -17,7 +19,7 @@ const MOST: u64 = 16 << 20;
 const SHADOW: u64 = 0xc_0000;
 
 /// Reads the ROM of `function`, judges it, and writes it to `file` if it is whole.
-pub(super) fn save(
+pub(super) fn save_rom(
     context: &mut Context<'_>,
     function: &Function,
     file: &Path,
@@ -58,8 +60,7 @@ pub(super) fn save(
     }
     // What follows the last image is padding.
     let whole = &bytes[..rom.length().min(bytes.len())];
-    host::atomic::write(file, whole, 0o644)
-        .map_err(|error| CommandError::from_source(Exit::of_io(&error.source), error))?;
+    save(context, file, whole, 0o644)?;
     let kinds: Vec<_> = rom.images.iter().map(|image| image.kind.to_string()).collect();
     writeln!(
         context.err,
@@ -69,6 +70,26 @@ pub(super) fn save(
         kinds.join(", ")
     )?;
     Ok(())
+}
+
+/// What is in the ROM of `function`, or why that could not be read.
+///
+/// # Errors
+/// Another process has the card.
+pub(super) fn kinds(
+    context: &Context<'_>,
+    function: &Function,
+) -> Result<Measured<Vec<String>>, CommandError> {
+    if_free(context, function)?;
+    let bytes = match read(context, function) {
+        Ok(bytes) => bytes,
+        Err(error) if error.exit() == Exit::Interrupted => return Err(error),
+        Err(error) => return Ok(Measured::unmeasured(error.to_string())),
+    };
+    Ok(match Rom::parse(&bytes) {
+        Ok(rom) => Measured::Known(rom.images.iter().map(|image| image.kind.to_string()).collect()),
+        Err(error) => Measured::unmeasured(format!("its option ROM is none: {error}")),
+    })
 }
 
 const TRY_AWAKE: &str = "read it while a driver has the card and keeps it awake";

@@ -17,6 +17,7 @@ use reserve::reservation::Reservations;
 use reserve::{by_hand, image, parameters, proof};
 use vfio::take::Binding;
 
+use super::save::save;
 use crate::{CommandError, Context, Exit};
 
 /// Users of people have numbers from here on, `nobody` has more (systemd's
@@ -50,8 +51,7 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
     let mut packed = Vec::new();
     host::pack(&clean, &mut packed)
         .map_err(|error| CommandError::from_source(Exit::Internal, error))?;
-    host::atomic::write(&args.file, &packed, 0o600)
-        .map_err(|error| CommandError::from_source(Exit::HostCannot, error))?;
+    save(context, &args.file, &packed, 0o600)?;
     let file = args.file.display();
     writeln!(
         context.err,

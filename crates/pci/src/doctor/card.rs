@@ -184,7 +184,7 @@ fn option_rom(function: &Function, facts: &FunctionFacts) -> Option<Finding> {
             finding.seen(file, listed)
         }
         Measured::Unmeasured { unmeasured } => Finding::unmeasured(code, Subject::Card, unmeasured)
-            .settle(format!("sudo kireji show {} --rom FILE", function.address)),
+            .settle(format!("sudo kireji doctor {} --rom", function.address)),
     };
     Some(finding.of(function.address).advisory())
 }

@@ -238,16 +238,18 @@ fn switch(maker: Option<Maker>) -> &'static str {
     }
 }
 
-/// Client processors of Intel's of family 6 whose host bridge tells whether VT-d is fused off:
-/// the second to the fifth generation (arch/x86/include/asm/intel-family.h).
-const TELLING: [u32; 7] = [0x2a, 0x3a, 0x3c, 0x45, 0x46, 0x3d, 0x47];
-/// Processors of Intel's of family 6 that all have VT-d: Xeons from Sandy Bridge on, and client
-/// processors from Skylake on.
-const WITH_VTD: [u32; 35] = [
-    0x2d, 0x3e, 0x3f, 0x4f, 0x56, 0x55, 0x6a, 0x6c, 0x8f, 0xcf, 0xad, 0xae, 0xaf, 0x4e, 0x5e, 0x8e,
-    0x9e, 0xa5, 0xa6, 0x66, 0x7d, 0x7e, 0x8c, 0x8d, 0xa7, 0x97, 0x9a, 0xbe, 0xb7, 0xba, 0xbf, 0xaa,
-    0xac, 0xbd, 0xc6,
+/// Client processors of Intel's of family 6 whose host bridge tells whether VT-d is fused off, as
+/// it is in some of each generation ("may not be available on all SKUs" in their datasheets):
+/// Sandy Bridge to Raptor Lake and Meteor Lake. Models of arch/x86/include/asm/intel-family.h; the
+/// register as in coreboot's headers of these generations.
+const TELLING: [u32; 26] = [
+    0x2a, 0x3a, 0x3c, 0x45, 0x46, 0x3d, 0x47, 0x4e, 0x5e, 0x8e, 0x9e, 0xa5, 0xa6, 0x66, 0x7d, 0x7e,
+    0x8c, 0x8d, 0x97, 0x9a, 0xbe, 0xb7, 0xba, 0xbf, 0xaa, 0xac,
 ];
+/// Server processors of Intel's of family 6, whose datasheets list VT-d without an exception: from
+/// Ivy Bridge on. Of Sandy Bridge some steppings have one that does not work.
+const WITH_VTD: [u32; 12] =
+    [0x3e, 0x3f, 0x4f, 0x56, 0x55, 0x6a, 0x6c, 0x8f, 0xcf, 0xad, 0xae, 0xaf];
 /// AMD's Zen and what followed: the IOMMU is on the processor.
 const ZEN: u32 = 0x17;
 

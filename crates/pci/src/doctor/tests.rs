@@ -59,7 +59,7 @@ fn an_iommu_that_is_off_has_one_cause() {
         (
             "Intel, off in the firmware",
             |tree| {
-                intel(tree);
+                tree.processor("GenuineIntel", 6, 0x55, "Xeon Gold 6130", "vmx");
                 tree.firmware_table(None);
             },
             "E-IOMMU-FIRMWARE Fail: the firmware has the IOMMU switched off",
@@ -82,7 +82,7 @@ fn an_iommu_that_is_off_has_one_cause() {
              their chipset",
         ),
         (
-            "Intel, before it can be told from the model",
+            "Intel, whose model alone does not tell",
             |tree| {
                 tree.processor("GenuineIntel", 6, 0x3a, "Core i7-3770K", "vmx");
                 tree.firmware_table(None);
@@ -151,6 +151,24 @@ fn an_iommu_that_is_off_has_one_cause() {
         let tree = Tree::new();
         make(&tree);
         assert_eq!(cause(&tree), expected, "{name}");
+    }
+}
+
+#[test]
+fn an_intel_host_bridge_tells_whether_vt_d_is_fused_off() {
+    // An old client processor and a recent one.
+    for model in [0x3a, 0xb7] {
+        for (capabilities, expected) in [
+            (0, "E-IOMMU-FIRMWARE Fail: the firmware has the IOMMU switched off"),
+            (0x80, "E-IOMMU-HARDWARE Fail: Core has no IOMMU"),
+        ] {
+            let mut tree = Tree::new();
+            tree.processor("GenuineIntel", 6, model, "Core", "vmx");
+            tree.firmware_table(None);
+            let bridge = Fake::new("0000:00:00.0", 0x8086, 0x0150).class(0x06_0000);
+            tree.add(bridge.config(0xe6, &[capabilities]));
+            assert_eq!(cause(&tree), expected, "{model:x}");
+        }
     }
 }
 

@@ -10,13 +10,13 @@ use pci::doctor::{
     Candidate, CardCase, Finding, Readiness, Status, check_card, check_host, free_slots, inventory,
     readiness,
 };
-use pci::facts::{Devices, Facts};
+use pci::facts::{Devices, Facts, FunctionFacts};
 use pci::refusal::{self, Options, Target};
 use pci::uses::{Scope, Uses, session_address};
 use pci::{Address, Host, Named};
 use serde::Serialize;
 
-use super::list;
+use super::{list, need_root_for, rom};
 use crate::{CommandError, Context, Exit};
 
 /// Arguments of `doctor`.
@@ -30,6 +30,9 @@ pub struct Args {
     /// Judge all of the IOMMU group
     #[arg(long, requires = "address")]
     with_group: bool,
+    /// Read the option ROM too, which takes root, and a card that nothing uses
+    #[arg(long, requires = "address")]
+    rom: bool,
     /// Show what was read of what passes, too
     #[arg(long, short)]
     verbose: bool,
@@ -97,6 +100,9 @@ fn card(
     let functions = || selection.functions.iter().filter_map(|one| host.function(*one));
     let mut devices = Devices::read(context.host, host, functions());
     add_ports(context.host, host, &mut devices);
+    if args.rom {
+        read_roms(context, host, &mut devices)?;
+    }
     let uses = read_uses(context, host, selection.functions.iter().copied().collect());
     let verdict = refusal::judge(host, &selection, &uses, None, &Options::default());
     let slots = free_slots(host, &devices);
@@ -143,6 +149,24 @@ pub(super) fn add_ports(sysroot: &Sysroot, host: &Host, devices: &mut Devices) {
             }
         }
     }
+}
+
+/// Reads the option ROMs of the card's functions, those that can be read.
+fn read_roms(
+    context: &Context<'_>,
+    host: &Host,
+    devices: &mut Devices,
+) -> Result<(), CommandError> {
+    need_root_for("reading an option ROM", context)?;
+    let shut =
+        |facts: &&mut FunctionFacts| facts.rom.as_ref().is_some_and(|rom| rom.known().is_none());
+    for (address, facts) in &mut devices.functions {
+        let Some(function) = host.function(*address) else { continue };
+        if shut(&facts) {
+            facts.rom = Some(rom::kinds(context, function)?);
+        }
+    }
+    Ok(())
 }
 
 fn read_uses(context: &Context<'_>, host: &Host, examined: BTreeSet<Address>) -> Uses {

@@ -5,6 +5,7 @@ use guest::qemu::{Cache, Firmware, locate};
 use pci::doctor::{Finding, Status, Subject};
 use pci::refusal::Code;
 
+use crate::command::run::with_runner;
 use crate::{CommandError, Context};
 
 /// Judges QEMU and the firmware for guests, and proves whether KVM works; on a captured host there
@@ -44,7 +45,8 @@ fn ask(context: &Context<'_>, findings: &mut [Finding]) -> Vec<Finding> {
         owner: context.vars.user.clone(),
     };
     let shown = executable.display().to_string();
-    let capabilities = match cache.capabilities(context.runner, &executable) {
+    let capabilities = match with_runner(context, |runner| cache.capabilities(runner, &executable))
+    {
         Ok(capabilities) => capabilities,
         Err(error) => {
             let finding = Finding::unmeasured(Code::Qemu, Subject::Qemu, error.to_string());
@@ -82,10 +84,12 @@ fn prove_kvm(
     let passed =
         |finding: &&mut Finding| finding.code == Code::Kvm && finding.status == Status::Pass;
     let Some(finding) = findings.iter_mut().find(passed) else { return };
-    let proved = match cache.kvm(context.host, context.runner, executable, None) {
-        Ok(proved) => proved,
-        Err(error) => Kvm::Broken(error.to_string()),
-    };
+    let user = context.vars.user.as_ref();
+    let proved =
+        match with_runner(context, |runner| cache.kvm(context.host, runner, executable, user)) {
+            Ok(proved) => proved,
+            Err(error) => Kvm::Broken(error.to_string()),
+        };
     if let Kvm::Broken(why) = proved {
         *finding = Finding::fail(Code::Kvm, Subject::Processor, "no guest runs on /dev/kvm")
             .seen("/dev/kvm", why)

@@ -14,6 +14,7 @@ use crate::table::Table;
 use crate::{CommandError, Context, Exit};
 
 use super::pending;
+use super::save::save;
 
 /// Arguments of `list`.
 #[derive(Debug, clap::Args)]
@@ -108,8 +109,7 @@ fn topology(
     let nodes = tree::nodes(host);
     if let Some(file) = &args.svg {
         let picture = svg::draw(host, names, &nodes, short);
-        host::atomic::write(file, picture.as_bytes(), 0o644)
-            .map_err(|error| CommandError::from_source(Exit::HostCannot, error))?;
+        save(context, file, picture.as_bytes(), 0o644)?;
     }
     if args.tree {
         for node in &nodes {

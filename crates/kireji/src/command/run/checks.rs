@@ -88,7 +88,7 @@ pub(super) fn host(
 }
 
 /// The error of a user that this process may not become.
-pub(super) fn denied(error: io::Error, user: Option<&User>) -> CommandError {
+pub(in crate::command) fn denied(error: io::Error, user: Option<&User>) -> CommandError {
     let uid = user.map(|user| user.uid).unwrap_or_default();
     let failure = io::Error::other(format!("cannot become user {uid}: {error}"));
     CommandError::from_source(Exit::Permission, failure)

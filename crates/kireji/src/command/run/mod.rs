@@ -38,6 +38,8 @@ use super::refuse::Allowed;
 use record::{Ended, Record, Told};
 use stages::{History, Timeline};
 
+pub(super) use checks::denied;
+pub(super) use qemu::with_runner;
 pub(crate) use session::launcher;
 pub(super) use session::run_error;
 

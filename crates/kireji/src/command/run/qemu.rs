@@ -10,7 +10,10 @@ use crate::{CommandError, Context, Exit};
 use super::{Args, request, session, window};
 
 /// Calls `ask` with what runs programs as the user whom QEMU will belong to.
-pub(super) fn with_runner<T>(context: &Context<'_>, ask: impl FnOnce(&dyn Runner) -> T) -> T {
+pub(in crate::command) fn with_runner<T>(
+    context: &Context<'_>,
+    ask: impl FnOnce(&dyn Runner) -> T,
+) -> T {
     let Some(user) = &context.vars.user else { return ask(context.runner) };
     let kept = |name: &str| std::env::var(name).ok();
     let environment = window::environment(context.host, user, &kept);

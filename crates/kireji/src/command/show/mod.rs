@@ -74,7 +74,7 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
         let Some(function) = functions.iter().find(has_rom).or(functions.first()) else {
             return Ok(Exit::Done);
         };
-        rom::save(context, function, file)?;
+        rom::save_rom(context, function, file)?;
         return Ok(Exit::Done);
     }
     let names = Names::read(context.host, &host);
