@@ -28,6 +28,7 @@ pub(super) fn intel_ready() -> Tree {
     tree.add(port("0000:00:1d.0", 9, 7));
     tree.installed_kernel("6.11.0-amd64", true);
     tree.secure_boot(false, "none");
+    tree.qemu(Some(("10.0.2", true)));
     tree
 }
 
@@ -58,6 +59,8 @@ pub(super) fn amd_firmware_off() -> Tree {
     let mut tree = amd();
     unused(&tree);
     tree.remove("/sys/firmware/acpi/tables/IVRS");
+    // As a build without CONFIG_VFIO_PCI of QEMU's answers.
+    tree.qemu(Some(("9.2.0", false)));
     tree.add(display("0000:01:00.0").driver("radeon").attribute("boot_vga", "1\n"));
     tree.write(
         "/proc/iomem",

@@ -8,6 +8,7 @@ pub(super) fn virtual_machine() -> Tree {
     tree.processor("GenuineIntel", 6, 0x8f, "QEMU Virtual CPU", "hypervisor");
     tree.remove("/sys/firmware/acpi/tables/DMAR");
     tree.remove("/dev/kvm");
+    tree.qemu(None);
     super::parts::unused(&tree);
     tree.rights(Some(super::parts::GIB));
     tree.add(Function::new("0000:00:02.0", 0x1af4, 0x1000).class(0x02_0000).driver("virtio-pci"));

@@ -5,6 +5,20 @@ use host::{MANIFEST, Manifest};
 use super::Tree;
 
 impl Tree {
+    /// Says what the host's QEMU answered: its version and whether it has vfio-pci; nothing for a
+    /// host without QEMU (`doctor/qemu.rs` of the command).
+    pub fn qemu(&self, answer: Option<(&str, bool)>) {
+        let text = match answer {
+            Some((version, vfio)) => format!(
+                "{{\"qemu\":\"known\",\"executable\":\"/usr/bin/qemu-system-x86_64\",\
+                 \"version\":\"{version}\",\"vfio_pci\":{vfio},\"vfio_user_pci\":false,\
+                 \"iommufd\":{vfio},\"kvm_broken\":null}}\n"
+            ),
+            None => "{\"qemu\":\"absent\",\"why\":\"QEMU for x86 was not found in PATH\"}\n".into(),
+        };
+        self.write("/kireji-qemu.json", text);
+    }
+
     /// Sets the processor, as `/proc/cpuinfo` shows it.
     pub fn processor(&self, vendor: &str, family: u32, model: u32, name: &str, flags: &str) {
         let text = format!(

@@ -17,6 +17,7 @@ use reserve::reservation::Reservations;
 use reserve::{by_hand, image, parameters, proof};
 use vfio::take::Binding;
 
+use super::doctor::qemu;
 use super::save::save;
 use crate::{CommandError, Context, Exit};
 
@@ -41,6 +42,12 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
     // What the database says of other hosts' cards is not needed.
     let names = database(context.host)?;
     record.files.insert("/usr/share/misc/pci.ids".into(), names.into_bytes());
+    // Of a captured host what is known of its QEMU is in the record already, if anything is.
+    if context.host.is_live() {
+        let answer = serde_json::to_vec_pretty(&qemu::ask(context));
+        let answer = answer.map_err(|error| CommandError::from_source(Exit::Internal, error))?;
+        record.files.insert(qemu::CAPTURED.into(), answer);
+    }
     let scrub = Scrub::new(&record, &names_of_people(context.host), &key()?);
     let mut clean = scrub.record(&record);
     add_images(context.host, &record, &scrub, &mut clean);
@@ -86,6 +93,7 @@ fn look(sysroot: &Sysroot) -> Result<Record, CommandError> {
         let _ = Modules::read(sysroot, &Path::new("/lib/modules").join(release));
     }
     look_at_boot(sysroot, &host);
+    let _ = sysroot.read(qemu::CAPTURED);
     let mut record = sysroot.recorded();
     for disk in uses.storage.known().into_iter().flat_map(|storage| &storage.disks) {
         let node = format!("/dev/{}", disk.name);

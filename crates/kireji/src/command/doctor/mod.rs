@@ -1,6 +1,6 @@
 //! `kireji doctor`: whether this host can give a card away, and if not, why.
 
-mod qemu;
+pub(super) mod qemu;
 mod text;
 
 use std::collections::BTreeSet;
