@@ -1,15 +1,15 @@
 //! Drivers and packages for Haiku.
 
-use haiku::driver::{Kernel, check, place};
-use haiku::symbols::Symbols;
+use haiku::driver::{Kernel, Wanted, check, place};
 use haiku::hpkg::{EntryKind, Package};
+use haiku::symbols::Symbols;
 
 /// Whether Haiku would load the input, and where it would go.
 pub fn haiku_driver(data: &[u8]) {
     let kernel = Kernel::parse(data).ok();
     let Ok(report) = check(data, kernel.as_ref(), Some("drivers/misc/sample")) else { return };
     assert!(report.modules.len() <= 64);
-    if let Ok(steps) = place(&report, "sample", None, true) {
+    if let Ok(steps) = place(&report, "sample", Wanted { boot: true, ..Wanted::default() }, &[]) {
         let text = format!("{steps:?}");
         assert!(!text.contains("/../home"), "{text}");
     }

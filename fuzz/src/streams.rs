@@ -4,7 +4,7 @@ use std::io::Write;
 use std::os::unix::net::UnixStream;
 
 use guest::Guest;
-use guest::guests::{Haiku, Observer, Sign, Storage, Verdict};
+use guest::guests::{Goal, Haiku, Observer, Sign, Storage, Verdict};
 use guest::linux;
 use guest::machine::DiskBus;
 use guest::process::GuestEnd;
@@ -81,6 +81,7 @@ pub fn serial(data: &[u8]) {
         image: Image { container: Container::Raw, content: None, disk_size: 1 << 20 },
         storage: Storage::ThrowAway,
         bus: DiskBus::Ahci,
+        goal: Goal::default(),
     };
     let nonce = linux::Nonce::try_from("0123456789abcdef".repeat(2)).expect("a nonce");
     let observers = || -> [Box<dyn Observer>; 2] {
@@ -95,7 +96,7 @@ pub fn serial(data: &[u8]) {
 fn observe<'a>(
     mut observer: Box<dyn Observer>,
     pieces: impl Iterator<Item = &'a [u8]>,
-) -> (Vec<Sign>, [Verdict; 6]) {
+) -> (Vec<Sign>, [Verdict; GuestEnd::ALL.len()]) {
     let signs = pieces.flat_map(|piece| observer.feed(piece)).collect();
     (signs, GuestEnd::ALL.map(|end| observer.judge(end)))
 }

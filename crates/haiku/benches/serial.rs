@@ -13,13 +13,13 @@ fn main() {
 }
 
 /// 64 MiB of what a guest says, without the panic.
-#[divan::bench]
+#[divan::bench(sample_count = 10)]
 fn boots(bencher: Bencher<'_, '_>) {
     read(bencher, "q35-many-devices");
 }
 
 /// 64 MiB of panics with all that the debugger is asked.
-#[divan::bench]
+#[divan::bench(sample_count = 10)]
 fn panics(bencher: Bencher<'_, '_>) {
     read(bencher, "edu-driver-crash-kdl-session");
 }

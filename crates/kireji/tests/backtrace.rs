@@ -178,6 +178,13 @@ fn the_line_of_a_driver_is_shown_in_its_source() {
     ] {
         assert!(told.contains(part), "{part}\n{told}");
     }
+    // gdb reads them where the trace has them, and what it is told is well-formed.
+    let gdb = [&args[..], &["--gdb"]].concat();
+    let told = kireji(directory.path(), &gdb, log.as_bytes());
+    let line = text(&told.stdout);
+    assert!(line.starts_with("gdb -ex 'add-symbol-file \""), "{line}");
+    assert!(line.contains("edu_legacy\" -o 0xffffffff8209d000'"), "{line}");
+    assert!(line.ends_with("-ex 'target remote localhost:1234'\n"), "{line}");
     // Stripped, it has less to say, and says so.
     let strip = Command::new("strip").arg("edu_legacy").current_dir(directory.path()).status();
     assert!(strip.unwrap().success());

@@ -9,6 +9,7 @@
 
 mod demangle;
 mod file;
+mod gdb;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -17,6 +18,7 @@ use crate::kdl::{Frame, Inlined, Panic, Place};
 
 pub use demangle::demangle;
 pub use file::{Line, Symbols, SymbolsError};
+pub use gdb::gdb_arguments;
 
 /// Images are loaded at multiples of this.
 const PAGE: u64 = 0x1000;
@@ -67,21 +69,14 @@ impl fmt::Display for Remark {
 pub fn symbolise(panic: &mut Panic, images: &[Symbols]) -> BTreeSet<Remark> {
     let mut remarks = BTreeSet::new();
     for image in images {
-        let mut frames: Vec<&mut Frame> = panic
-            .frames
-            .iter_mut()
-            .chain(&mut panic.guilty)
-            .chain(panic.other_threads.iter_mut().flat_map(|trace| &mut trace.frames))
-            .filter(|frame| image.is_of(frame))
-            .collect();
-        let base = match image.base(&frames) {
+        let base = match image.place(panic) {
             Ok(base) => base,
             Err(remark) => {
                 remarks.insert(remark);
                 continue;
             }
         };
-        for frame in &mut frames {
+        for frame in all_frames(panic).filter(|frame| image.is_of(frame)) {
             image.apply(base, frame);
         }
         if !image.has_all_functions {
@@ -90,13 +85,18 @@ pub fn symbolise(panic: &mut Panic, images: &[Symbols]) -> BTreeSet<Remark> {
             remarks.insert(Remark::NoLines(image.name.clone()));
         }
     }
-    for frame in panic.frames.iter_mut().chain(&mut panic.guilty) {
+    for frame in all_frames(panic) {
         if let Some(symbol) = &mut frame.symbol {
             *symbol = demangle(symbol);
         }
     }
     panic.rename();
     remarks
+}
+
+fn all_frames(panic: &mut Panic) -> impl Iterator<Item = &mut Frame> {
+    let others = panic.other_threads.iter_mut().flat_map(|trace| &mut trace.frames);
+    panic.frames.iter_mut().chain(&mut panic.guilty).chain(others)
 }
 
 impl Symbols {
@@ -109,11 +109,17 @@ impl Symbols {
         })
     }
 
-    /// What is to be added to an address of the file, to get the one at run time.
+    /// What is to be added to an address of the file, to get the one in the trace of a panic.
     ///
     /// # Errors
     /// It is not known, or the file is not what ran.
-    pub fn base(&self, frames: &[&mut Frame]) -> Result<u64, Remark> {
+    pub fn place(&self, panic: &Panic) -> Result<u64, Remark> {
+        let others = panic.other_threads.iter().flat_map(|trace| &trace.frames);
+        let frames = panic.frames.iter().chain(others);
+        self.base(&frames.filter(|frame| self.is_of(frame)).collect::<Vec<_>>())
+    }
+
+    fn base(&self, frames: &[&Frame]) -> Result<u64, Remark> {
         if frames.is_empty() {
             return Err(Remark::NotInTrace(self.name.clone()));
         }

@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 
 use guest::rundir;
 use haiku::kdl::{Event, Panic, Reader};
-use haiku::symbols::{Remark, Symbols, symbolise};
+use haiku::symbols::{Remark, Symbols, gdb_arguments, symbolise};
 use serde::Serialize;
 
 use super::driver;
 use super::image::{self, ImageArg};
 use super::run::run_error;
+use crate::context::quoted;
 use crate::{CommandError, Context, Exit};
 
 /// Panics that are kept of one log, with `--all`; a log of gigabytes may have no end of them.
@@ -38,6 +39,16 @@ pub struct Args {
     /// Print one JSON document
     #[arg(long)]
     json: bool,
+    /// Print the command that starts gdb with the drivers' symbols where the panic has them, for
+    /// QEMU's stub at this place
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        num_args = 0..=1,
+        default_missing_value = "localhost:1234",
+        conflicts_with_all = ["json", "all"]
+    )]
+    gdb: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -57,6 +68,9 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
     // A mistake in them is told before a log of gigabytes is read.
     let symbols = symbols(args, context)?;
     let (mut panics, count) = read(args, context)?;
+    if let (Some(target), Some(panic)) = (&args.gdb, panics.first()) {
+        return gdb(target, panic, args, &symbols, context);
+    }
     let mut remarks = BTreeSet::new();
     for panic in &mut panics {
         remarks.extend(symbolise(panic, &symbols));
@@ -90,6 +104,29 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
         writeln!(context.err, "The log has {more} more{hint}.")?;
     }
     Ok(exit)
+}
+
+/// Prints a line for a shell. The symbols of the drivers come first, in their order.
+fn gdb(
+    target: &str,
+    panic: &Panic,
+    args: &Args,
+    symbols: &[Symbols],
+    context: &mut Context<'_>,
+) -> Result<Exit, CommandError> {
+    let mut files = Vec::new();
+    for (path, symbols) in args.driver.iter().zip(symbols) {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        if let Err(remark) = symbols.place(panic) {
+            writeln!(context.err, "note: {}", image::shown(remark.to_string().as_bytes()))?;
+        }
+        files.push((path, symbols));
+    }
+    let files: Vec<_> = files.iter().map(|(path, symbols)| (path.as_path(), *symbols)).collect();
+    let arguments = gdb_arguments(target, panic, &files);
+    let words: Vec<_> = arguments.iter().map(|word| quoted(word)).collect();
+    writeln!(context.out, "gdb {}", words.join(" "))?;
+    Ok(Exit::Done)
 }
 
 fn symbols(args: &Args, context: &mut Context<'_>) -> Result<Vec<Symbols>, CommandError> {
