@@ -44,7 +44,8 @@ fn what_is_reserved_is_proved_released_and_undone() {
 
     let (exit, err) = kireji_with(&kernel, &YES, true, &programs);
     assert_eq!(exit, Exit::Done, "{err}");
-    assert!(err.ends_with("with `kireji.off` on the kernel's command line\n"), "{err}");
+    assert!(err.ends_with("reboot now, then run `kireji verify`\n"), "{err}");
+    assert!(err.contains("Type a space and kireji.off"), "{err}");
     assert_eq!(programs.ran(), ["update-initramfs -u -k all"]);
     let reserved = all(&kernel.tree);
 
