@@ -23,7 +23,9 @@ pub mod instructions;
 pub mod parameters;
 pub mod plan;
 pub mod proof;
+pub mod rescue;
 pub mod reservation;
+pub mod risk;
 
 /// An error with its causes, in one line.
 fn in_full(error: &dyn std::error::Error) -> String {

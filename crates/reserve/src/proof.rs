@@ -122,10 +122,10 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// Whether an entry boots something of which it does not say the kernel. What is there for when
-/// others fail is not looked into: it is a way back without the reservation.
+/// Whether an entry boots something of which it does not say the kernel. What is never made again is
+/// not looked into: it is a way back without the reservation.
 fn is_unnamed(boot: &Boot, entry: &Entry) -> bool {
-    !entry.is_fallback()
+    !entry.is_rescue()
         && !entry.images.is_empty()
         && !boot.kernels.iter().any(|kernel| entry.boots(kernel))
 }
@@ -133,7 +133,7 @@ fn is_unnamed(boot: &Boot, entry: &Entry) -> bool {
 /// The images of a kernel: its own file, and those of the entries that boot it.
 fn images<'a>(boot: &'a Boot, kernel: &'a Kernel) -> Vec<Subject<'a>> {
     let own = kernel.image.iter().map(|path| Subject { path, is_uki: false });
-    let entries = boot.entries.iter().filter(|entry| !entry.is_fallback() && entry.boots(kernel));
+    let entries = boot.entries.iter().filter(|entry| !entry.is_rescue() && entry.boots(kernel));
     let mut found: Vec<Subject<'_>> = Vec::new();
     for subject in own.chain(entries.flat_map(Subject::of)) {
         if !found.iter().any(|other| other.path == subject.path) {

@@ -14,6 +14,7 @@ use reserve::goal::{self, Goal};
 use reserve::instructions;
 use reserve::plan::{self, Plan};
 use reserve::proof::{self, Outcome};
+use reserve::rescue;
 use reserve::reservation::Reservations;
 use testkit::boot::{ALL, Builders, CARD, Distribution};
 use testkit::tree::Tree;
@@ -141,4 +142,20 @@ fn differences(now: &BTreeMap<String, Vec<u8>>, then: &BTreeMap<String, Vec<u8>>
     found.sort_unstable();
     found.dedup();
     found
+}
+
+/// The keys of each boot loader, for a telephone.
+#[test]
+fn every_boot_loader_has_its_rescue_card() {
+    let mut cards: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for distribution in ALL {
+        let tree = distribution.tree();
+        let host = tree.sysroot();
+        let card = rescue::card(&host, &Boot::read(&host).unwrap()).unwrap();
+        assert!(card.lines().all(|line| line.chars().count() <= 66), "{card}");
+        cards.entry(card).or_default().push(distribution.name);
+    }
+    let shown: Vec<_> =
+        cards.iter().map(|(card, names)| format!("=== {}\n{card}", names.join(", "))).collect();
+    insta::assert_snapshot!("rescue", shown.join("\n"));
 }

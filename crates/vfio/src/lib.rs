@@ -37,5 +37,5 @@ pub use group::{Blocker, Choice, Interface};
 pub use interrupt::{Event, Interrupt, InterruptInfo};
 pub use region::{Area, BAR0, CONFIG, MappedRegion, ROM, RegionInfo};
 pub use reset::Dependent;
-pub use space::AddressSpace;
+pub use space::{AddressSpace, is_group_viable};
 pub use sys::Width;

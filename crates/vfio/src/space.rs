@@ -174,6 +174,21 @@ fn open_node<T>(
     })
 }
 
+/// Asks VFIO whether a group can be given away: no host driver has a function of it. The group of
+/// `address` is opened for that, and none of its functions.
+///
+/// # Errors
+/// The host is a capture, or the group's node cannot be opened: it is not there, it is denied, or
+/// whoever has it open keeps it busy.
+pub fn is_group_viable(host: &Sysroot, address: Address, group: u32) -> Result<bool> {
+    if !host.is_live() {
+        return Err(Error::Captured { address });
+    }
+    let kernel: Arc<dyn Kernel> = Arc::new(Linux);
+    let group = open_node(address, group::group_node(group), |path| Group::open(&kernel, path))?;
+    group.is_viable().map_err(Error::kernel(address, "VFIO_GROUP_GET_STATUS"))
+}
+
 /// One attempt to open a function.
 struct Opening<'a> {
     kernel: &'a Arc<dyn Kernel>,

@@ -5,6 +5,7 @@ mod directory;
 mod manifest;
 mod node;
 mod record;
+mod space;
 
 use std::ffi::OsString;
 use std::fs::File;

@@ -1,19 +1,21 @@
 //! How what the host boots with is changed: the plan shown, agreed to, carried out and proved.
 
-use pci::Address;
+use pci::{Address, Host};
 use reserve::apply::{Applier, ApplyError, SystemDisk};
 use reserve::boot::Boot;
 use reserve::goal::{self, Goal, PlanError};
+use reserve::instructions::{self, Told};
 use reserve::plan::{self, Plan};
 use reserve::proof;
 use reserve::reservation::{ReservationError, Reservations};
+use reserve::risk::{self, Kind, Risk};
 
 use crate::{CommandError, Context, Exit};
 
 use super::verify;
 
 /// Whether a plan is only shown, or carried out and on whose word.
-#[derive(Clone, Copy, Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct Consent {
     /// Print what would change, as a patch and the commands that would run, and change nothing
     #[arg(long)]
@@ -21,12 +23,16 @@ pub struct Consent {
     /// Do not ask before the change
     #[arg(long, conflicts_with = "dry_run")]
     yes: bool,
+    /// Accept a risk that the plan names: `sealed`, with the volume's recovery key at hand;
+    /// `signature`; or `space` (can be repeated)
+    #[arg(long, value_name = "RISK", value_parser = ["sealed", "signature", "space"])]
+    accept: Vec<String>,
 }
 
 impl Consent {
     /// Sees, before anything is read, that a change which is wanted can be made: by whom it is
     /// called and how. What an earlier one left half done is taken back first.
-    pub(super) fn check(self, context: &mut Context<'_>) -> Result<(), CommandError> {
+    pub(super) fn check(&self, context: &mut Context<'_>) -> Result<(), CommandError> {
         if self.dry_run {
             return Ok(());
         }
@@ -39,7 +45,7 @@ impl Consent {
     }
 
     /// Asks the person, unless they agreed beforehand.
-    fn is_given(self, context: &mut Context<'_>) -> Result<bool, CommandError> {
+    fn is_given(&self, context: &mut Context<'_>) -> Result<bool, CommandError> {
         if self.yes {
             return Ok(true);
         }
@@ -54,16 +60,24 @@ impl Consent {
 /// Gets the host to a goal, as far as the person agrees; returns whether it is there and proved.
 pub(super) fn reach(
     goal: &Goal,
-    consent: Consent,
+    consent: &Consent,
     context: &mut Context<'_>,
 ) -> Result<Reached, CommandError> {
+    if let Some(told) = instructions::told(context.host) {
+        return tell(told, goal, consent, context);
+    }
     let boot = Boot::read(context.host)?;
     let plan = goal::plan(context.host, &boot, goal).map_err(plan_error)?;
     show(context, &plan)?;
+    let risks = if plan.is_empty() { Vec::new() } else { risk::find(context.host, &boot)? };
+    for Risk { kind, reason, remedy } in &risks {
+        writeln!(context.err, "risk ({}): {reason}; {remedy}", kind.name())?;
+    }
     if consent.dry_run {
         return Ok(Reached::Shown);
     }
     if !plan.is_empty() {
+        refuse_risks(&risks, consent)?;
         if let Some(known) = plan.hearsay() {
             let says = format!("{} is {}, and not changed", known.backend, known.confidence);
             return Err(CommandError::new(Exit::HostCannot, says).hint(
@@ -79,6 +93,43 @@ pub(super) fn reach(
             .map_err(apply_error)?;
     }
     prove(goal, context)
+}
+
+/// Prints what a person has to do on a system that is not changed from outside.
+fn tell(
+    told: Told,
+    goal: &Goal,
+    consent: &Consent,
+    context: &mut Context<'_>,
+) -> Result<Reached, CommandError> {
+    let host = Host::read(context.host)?;
+    let text = instructions::instructions(told, &host, goal)
+        .map_err(|error| CommandError::from_source(Exit::Refused, error))?;
+    write!(context.out, "{text}")?;
+    context.out.flush()?;
+    match consent.dry_run {
+        true => Ok(Reached::Shown),
+        false => {
+            Err(CommandError::new(Exit::HostCannot, "this system is not changed from outside")
+                .hint("do what is printed above, reboot, and run `kireji list`"))
+        }
+    }
+}
+
+/// Refuses what could break more than it should, unless the person accepts it.
+fn refuse_risks(risks: &[Risk], consent: &Consent) -> Result<(), CommandError> {
+    let is_accepted = |risk: &&Risk| consent.accept.iter().any(|name| name == risk.kind.name());
+    let left: Vec<_> = risks.iter().filter(|risk| !is_accepted(risk)).collect();
+    let Some(first) = left.first() else { return Ok(()) };
+    let exit = match left.iter().all(|risk| risk.kind == Kind::Space) {
+        true => Exit::NoSpace,
+        false => Exit::Refused,
+    };
+    let error = CommandError::new(exit, "the change could break more than it should");
+    let error = left.iter().fold(error, |error, risk| error.reason(risk.reason.clone()));
+    Err(error
+        .hint(first.remedy)
+        .hint(format!("`--accept {}` changes it all the same", first.kind.name())))
 }
 
 /// How far a host got to a goal.

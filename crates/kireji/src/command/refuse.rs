@@ -83,6 +83,13 @@ fn judge(
     let options = Options { allow: allowed.allow.clone(), force_unbind: allowed.force_unbind };
     let mut verdict = refusal::judge(host, &selection, &uses, holders.as_ref(), &options);
     verdict.refused.retain(|refusal| !changed.contains(&refusal.code));
+    if !now && let Some(displays) = uses.displays.known() {
+        let headless = refusal::headless(host, &selection.functions, displays);
+        match allowed.allow.contains(&Allow::Code(Code::Headless)) {
+            true => verdict.allowed.extend(headless),
+            false => verdict.refused.extend(headless),
+        }
+    }
     if !verdict.is_free() {
         return Err(refused(&verdict.refused));
     }

@@ -34,7 +34,7 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
         functions.extend(reserved(&reservations, named.address, args.function)?);
     }
     let goal = Goal::of(context.host, reservations.without(&functions), Change::default())?;
-    let reached = change::reach(&goal, args.consent, context)?;
+    let reached = change::reach(&goal, &args.consent, context)?;
     if reached == Reached::Proved {
         let functions = change::listed(functions);
         writeln!(context.err, "{functions}: its own driver has it again from the next boot on")?;

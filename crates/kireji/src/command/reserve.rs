@@ -2,10 +2,11 @@
 
 use host::Measured;
 use pci::{Address, Host, Named};
-use reserve::boot::Clue;
+use reserve::boot::{Boot, Clue};
 use reserve::by_hand::{self, AdoptError, Adoption};
 use reserve::goal::Goal;
 use reserve::parameters;
+use reserve::rescue;
 
 use crate::{CommandError, Context, Exit};
 
@@ -48,13 +49,12 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
     }
     let parameters = parameters.known().cloned().unwrap_or_default();
     let goal = Goal::of(context.host, reservations, parameters)?.adopting(adoption);
-    let reached = change::reach(&goal, args.consent, context)?;
+    let reached = change::reach(&goal, &args.consent, context)?;
     if reached == Reached::Proved {
+        let boot = Boot::read(context.host)?;
+        writeln!(context.err, "\n{}", rescue::card(context.host, &boot)?)?;
+        writeln!(context.err, "keep this at hand (`kireji explain rescue` shows it again);")?;
         writeln!(context.err, "reboot now, then run `kireji verify`")?;
-        writeln!(
-            context.err,
-            "one boot goes without it with `kireji.off` on the kernel's command line"
-        )?;
     }
     Ok(reached.into())
 }

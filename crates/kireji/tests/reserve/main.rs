@@ -2,6 +2,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod risks;
 mod traced;
 mod whole;
 
@@ -236,8 +237,11 @@ fn verify_says_what_is_not_so() {
     let ended = kireji(&kernel, &["verify"]);
     assert_eq!(ended.exit, Exit::No);
     insta::assert_snapshot!(ended.out, @r"
-    FAIL        0000:29:00.0: vfio-pci has it: e1000e has it; the kernel log says why: look for `kireji` in `dmesg`
-    FAIL        0000:29:00.1: vfio-pci has it: no driver has it
+    FAIL        0000:29:00.0: vfio-pci has it: e1000e has it; what the hook said is unmeasured: /dev/kmsg: No such file or directory (os error 2)
+    FAIL        0000:29:00.0: its IOMMU group can be given away: group 3: 0000:29:00.0 is held by e1000e
+    FAIL        0000:29:00.1: vfio-pci has it: no driver has it; what the hook said is unmeasured: /dev/kmsg: No such file or directory (os error 2)
+    FAIL        0000:29:00.1: its IOMMU group can be given away: group 3: 0000:29:00.0 is held by e1000e
+    FAIL        the files of the reservation: they are as they were written: to be done again: /etc/kireji/reservations, /etc/initramfs-tools/scripts/init-top/00-kireji, /etc/initramfs-tools/hooks/kireji, `update-initramfs -u -k all`
     FAIL        kernel 6.12.0-amd64, /boot/initrd.img-6.12.0-amd64: the hook runs before udev: scripts/init-top/ORDER does not call /scripts/init-top/00-kireji
     FAIL        kernel 6.12.0-amd64, /boot/initrd.img-6.12.0-amd64: the list of reservations is the one of the host: there is no /etc/kireji/reservations
     FAIL        kernel 6.12.0-amd64, /boot/initrd.img-6.12.0-amd64: vfio-pci can be loaded: it has no vfio_pci

@@ -44,7 +44,8 @@ fn what_is_reserved_is_proved_released_and_undone() {
 
     let (exit, err) = kireji_with(&kernel, &YES, true, &programs);
     assert_eq!(exit, Exit::Done, "{err}");
-    assert!(err.ends_with("with `kireji.off` on the kernel's command line\n"), "{err}");
+    assert!(err.ends_with("reboot now, then run `kireji verify`\n"), "{err}");
+    assert!(err.contains("Type a space and kireji.off"), "{err}");
     assert_eq!(programs.ran(), ["update-initramfs -u -k all"]);
     let reserved = all(&kernel.tree);
 
@@ -219,4 +220,51 @@ fn what_was_reserved_by_hand_is_taken_over_by_the_same_plan() {
     let (exit, err) = kireji_with(&kernel, &["undo"], true, &programs);
     assert_eq!(exit, Exit::Done, "{err}");
     assert_eq!(all(tree), start);
+}
+
+#[test]
+fn verify_says_since_when_and_whether_this_boot_is_the_one_that_was_proved() {
+    let kernel = two_cards();
+    std::fs::remove_dir_all(kernel.tree.locate("/sys/class/iommu/dmar0")).expect("a directory");
+    let programs = Builders::new(&kernel.tree);
+    let (exit, err) = kireji_with(&kernel, &YES, true, &programs);
+    assert_eq!(exit, Exit::Done, "{err}");
+    // After the reboot.
+    kernel.tree.write("/sys/class/iommu/dmar0/x", "");
+    for function in ["0000:29:00.0", "0000:29:00.1"] {
+        kernel.tree.bind(function, "vfio-pci");
+    }
+    let line = "BOOT_IMAGE=/boot/vmlinuz root=UUID=1 quiet intel_iommu=on";
+    kernel.tree.write("/proc/cmdline", format!("{line}\n"));
+    let said = "6,1,100,-;Linux version 6.12\n SUBSYSTEM=x\n\
+                6,2,2345678,-;kireji: 0000:29:00.0: vfio-pci has it\n";
+    kernel.tree.write("/dev/kmsg", said);
+    let ended = kireji(&kernel, &["verify"]);
+    insta::assert_snapshot!(ended.out, @r"
+    PASS        0000:29:00.0: vfio-pci has it: vfio-pci, since 2.3 s after the start, by the hook in the initramfs
+    PASS        0000:29:00.0: its IOMMU group can be given away: group 3, whose functions no host driver has
+    PASS        0000:29:00.1: vfio-pci has it: vfio-pci; the hook said nothing of it in this boot
+    PASS        0000:29:00.1: its IOMMU group can be given away: group 3, whose functions no host driver has
+    PASS        this boot: its command line has what was added: intel_iommu=on
+    PASS        the files of the reservation: they are as they were written: nothing was changed since
+    PASS        kernel 6.12.0-amd64, /boot/initrd.img-6.12.0-amd64: the hook runs before udev: /scripts/init-top/00-kireji, before udev in scripts/init-top/ORDER
+    PASS        kernel 6.12.0-amd64, /boot/initrd.img-6.12.0-amd64: the list of reservations is the one of the host: /etc/kireji/reservations
+    PASS        kernel 6.12.0-amd64, /boot/initrd.img-6.12.0-amd64: vfio-pci can be loaded: vfio_pci
+    PASS        entry `Linux 6.12.0-amd64` of /boot/grub/grub.cfg: its parameters are right: root=UUID=1 ro intel_iommu=on quiet
+    ");
+    assert_eq!(ended.exit, Exit::Done);
+
+    // Started without it, and a file changed.
+    kernel
+        .tree
+        .write("/proc/cmdline", format!("{line} kireji.off\n").replace("intel_iommu=on", ""));
+    kernel.tree.write("/etc/initramfs-tools/hooks/kireji", "#!/bin/sh\n");
+    let ended = kireji(&kernel, &["verify"]);
+    assert_eq!(ended.exit, Exit::No);
+    let failed = ended.out.lines().filter(|line| line.starts_with("FAIL"));
+    insta::assert_snapshot!(failed.collect::<Vec<_>>().join("\n"), @r"
+    FAIL        this boot: reservations hold in it: it was started with kireji.off
+    FAIL        this boot: its command line has what was added: no intel_iommu=on
+    FAIL        the files of the reservation: they are as they were written: to be done again: /etc/initramfs-tools/hooks/kireji, `update-initramfs -u -k all`
+    ");
 }

@@ -49,6 +49,8 @@ codes! {
     BootDisplay = "E-BOOT-DISPLAY",
     /// The last card with a screen.
     LastScreen = "E-LAST-SCREEN",
+    /// A display of a host on which no screen is connected.
+    Headless = "E-HEADLESS",
     /// A display card on its native driver.
     DisplayNative = "E-DISPLAY-NATIVE",
     /// The interface of the default route.
@@ -120,6 +122,7 @@ impl Code {
             Self::NoGroup
                 | Self::BootDisplay
                 | Self::LastScreen
+                | Self::Headless
                 | Self::NicDefaultRoute
                 | Self::NicSession
                 | Self::NicUp

@@ -4,6 +4,7 @@ use ::host::Measured;
 
 use super::{Case, Code, Overriding, Refusal, unmeasured_fact};
 use crate::uses::{Display, Screen};
+use crate::{Address, Host};
 
 pub(super) fn refusals(case: &Case) -> Vec<Refusal> {
     let mut refusals = native(case);
@@ -95,6 +96,21 @@ fn last(case: &Case, displays: &[Display]) -> Vec<Refusal> {
         }
     }
     refusals
+}
+
+/// Refuses to give a display away at boot where no screen of the host is connected: nobody would see
+/// why the next boot goes wrong.
+pub fn headless(host: &Host, taken: &[Address], displays: &[Display]) -> Option<Refusal> {
+    let is_display = |address: &&Address| {
+        host.function(**address).is_some_and(|function| function.class.is_display())
+    };
+    let address = *taken.iter().find(is_display)?;
+    let is_dark = |display: &Display| display.screens.known().is_some_and(Vec::is_empty);
+    if !displays.iter().all(is_dark) {
+        return None;
+    }
+    let reason = format!("{address} is a display, and no screen is connected to this host");
+    Some(Refusal::new(Code::Headless, address, reason))
 }
 
 fn in_words(screen: &Screen) -> String {

@@ -14,6 +14,7 @@ pub(crate) mod storage;
 mod tests;
 
 pub use code::{Allow, Code, ParseAllowError, ParseCodeError};
+pub use display::headless;
 pub use explain::Explanation;
 pub use select::{Selection, Target, select};
 

@@ -73,6 +73,13 @@ pub(super) fn words(code: Code) -> Option<Words> {
             "Connect a screen to another display. If the host is used over the network: \
                  --allow E-LAST-SCREEN.",
         ),
+        Code::Headless => (
+            "No screen is connected to this host",
+            "A display is to be reserved at boot, and the host has no screen by which it could be \
+                 brought back if something goes wrong: only the network, or a serial line, would be left.",
+            "Connect a screen to another display for the reboot. If the host is always used over the \
+                 network, and kireji explain rescue can be followed there: --allow headless.",
+        ),
         Code::DisplayNative => (
             "The display is on its native driver",
             "Graphics drivers are not made to let go of a card while the system runs: many crash \

@@ -63,13 +63,21 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Whether it is there for when others fail: what is made with everything in it at the
-    /// installation, or beside each image. Such an entry stays as it is, as a way back.
+    /// Whether it is there for when others fail: its command line stays as it is, as a way back.
     pub fn is_fallback(&self) -> bool {
+        self.is_rescue() || self.is_named("-fallback")
+    }
+
+    /// Whether it was made at the installation and is never made again, as Fedora's.
+    pub fn is_rescue(&self) -> bool {
+        self.is_named("0-rescue-")
+    }
+
+    fn is_named(&self, part: &str) -> bool {
         let names = [self.kernel.as_path(), self.source.as_path()].into_iter();
         let names = names.chain(self.images.iter().map(PathBuf::as_path));
         let mut names = names.filter_map(|path| path.file_name()?.to_str());
-        names.any(|name| name.contains("0-rescue-") || name.contains("-fallback"))
+        names.any(|name| name.contains(part))
     }
 
     /// Whether it boots a kernel of the host, as it says itself, or as its files are named.

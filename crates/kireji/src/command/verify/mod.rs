@@ -1,5 +1,7 @@
 //! `kireji verify`: whether what is reserved is so, now and at the next boot.
 
+mod now;
+
 use std::io::{self, Write};
 
 use pci::Host;
@@ -7,7 +9,7 @@ use reserve::boot::Boot;
 use reserve::config::Change;
 use reserve::goal::Goal;
 use reserve::proof::{self, Claim, Outcome};
-use reserve::reservation::{Reservations, Reserved, Standing};
+use reserve::reservation::Standing;
 
 use crate::{CommandError, Context, Exit};
 
@@ -31,10 +33,11 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
         writeln!(context.err, "nothing is reserved")?;
     }
     let host = Host::read(context.host)?;
-    let mut claims: Vec<_> =
-        reservations.functions.iter().map(|one| owner(&host, one, &reservations)).collect();
+    let mut claims = now::functions(context, &host, &reservations);
     let goal = Goal::of(context.host, reservations, Change::default())?;
-    claims.extend(proof::prove(context.host, &Boot::read(context.host)?, &goal)?);
+    let boot = Boot::read(context.host)?;
+    claims.extend(now::boot(context, &boot, &goal)?);
+    claims.extend(proof::prove(context.host, &boot, &goal)?);
     if args.json {
         super::print_json(context, Report { claims: &claims })?;
     } else {
@@ -46,20 +49,6 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
 #[derive(serde::Serialize)]
 struct Report<'a> {
     claims: &'a [Claim],
-}
-
-/// Who has a reserved function now, and why not vfio-pci if not.
-fn owner(host: &Host, reserved: &Reserved, all: &Reservations) -> Claim {
-    let address = reserved.address;
-    let outcome = match reserved.standing(host, all) {
-        Standing::There { driver: Some(driver) } if driver == "vfio-pci" => Outcome::Pass(driver),
-        Standing::There { driver: Some(driver) } => Outcome::Fail(format!(
-            "{driver} has it; the kernel log says why: look for `kireji` in `dmesg`"
-        )),
-        Standing::There { driver: None } => Outcome::Fail("no driver has it".to_owned()),
-        other => Outcome::Fail(elsewhere(&other)),
-    };
-    Claim { about: address.to_string(), claim: "vfio-pci has it", outcome }
 }
 
 /// Says where a function is that is not at its address.

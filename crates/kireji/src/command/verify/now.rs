@@ -1,0 +1,210 @@
+//! What is so in this boot: who has each reserved function and since when, whether its IOMMU
+//! translates and its group can be given away, and whether this boot is the one that was proved.
+
+use std::io::{ErrorKind, Read};
+
+use host::{Measured, Sysroot};
+use pci::Host;
+use reserve::boot::Boot;
+use reserve::config::words;
+use reserve::goal::{self, Goal};
+use reserve::proof::{Claim, Outcome};
+use reserve::rescue;
+use reserve::reservation::{Reservations, Reserved, Standing};
+use rustix::fs::{Mode, OFlags};
+
+use crate::{CommandError, Context};
+
+/// How much of the kernel's log is read, in bytes; it keeps less than this.
+const LOG_LIMIT: u64 = 16 << 20;
+
+/// Who has each reserved function, and whether its group can be given away.
+pub(super) fn functions(context: &Context<'_>, host: &Host, all: &Reservations) -> Vec<Claim> {
+    let log = log(context.host);
+    let mut claims = Vec::new();
+    for reserved in &all.functions {
+        let standing = reserved.standing(host, all);
+        claims.push(owner(reserved, &standing, &log));
+        if matches!(standing, Standing::There { .. }) {
+            claims.push(group(context, host, reserved));
+        }
+    }
+    claims
+}
+
+/// Who has a reserved function, and why not vfio-pci if not.
+fn owner(reserved: &Reserved, standing: &Standing, log: &Measured<Vec<Said>>) -> Claim {
+    let address = reserved.address;
+    let said: Vec<_> = log
+        .known()
+        .into_iter()
+        .flatten()
+        .filter(|said| said.text.starts_with(&format!("{address}: ")))
+        .collect();
+    let of_hook = match (said.last(), log) {
+        (Some(said), _) => format!("the hook said {:.1} s after the start: {}", said.at, said.text),
+        (None, Measured::Known(_)) => "the hook said nothing of it in this boot".to_owned(),
+        (None, Measured::Unmeasured { unmeasured }) => {
+            format!("what the hook said is unmeasured: {unmeasured}")
+        }
+    };
+    let outcome = match standing {
+        Standing::There { driver: Some(driver) } if driver == "vfio-pci" => match said.last() {
+            Some(said) => Outcome::Pass(format!(
+                "vfio-pci, since {:.1} s after the start, by the hook in the initramfs",
+                said.at
+            )),
+            None => Outcome::Pass(format!("vfio-pci; {of_hook}")),
+        },
+        Standing::There { driver: Some(driver) } => {
+            Outcome::Fail(format!("{driver} has it; {of_hook}"))
+        }
+        Standing::There { driver: None } => Outcome::Fail(format!("no driver has it; {of_hook}")),
+        other => Outcome::Fail(super::elsewhere(other)),
+    };
+    Claim { about: address.to_string(), claim: "vfio-pci has it", outcome }
+}
+
+/// Whether the IOMMU keeps the function's group apart, and VFIO would give it away.
+fn group(context: &Context<'_>, host: &Host, reserved: &Reserved) -> Claim {
+    let address = reserved.address;
+    let claim = "its IOMMU group can be given away";
+    let about = address.to_string();
+    let Some(number) = host.function(address).and_then(|function| function.group) else {
+        let why = "it is in no IOMMU group: the IOMMU does not translate for it";
+        return Claim { about, claim, outcome: Outcome::Fail(why.to_owned()) };
+    };
+    let outcome = if context.host.is_live() && context.vars.is_root {
+        match vfio::is_group_viable(context.host, address, number) {
+            Ok(true) => Outcome::Pass(format!("group {number}, as VFIO says")),
+            Ok(false) => Outcome::Fail(format!(
+                "group {number}: VFIO says no; {}",
+                held(host, number).unwrap_or_else(|| "who holds it is not seen".to_owned())
+            )),
+            // Whoever has it open was given it.
+            Err(vfio::Error::Busy { .. }) => {
+                Outcome::Pass(format!("group {number} is given away now"))
+            }
+            Err(error) => Outcome::Unmeasured(format!("group {number}: {error}")),
+        }
+    } else {
+        match held(host, number) {
+            Some(why) => Outcome::Fail(format!("group {number}: {why}")),
+            None => Outcome::Pass(format!("group {number}, whose functions no host driver has")),
+        }
+    };
+    Claim { about, claim, outcome }
+}
+
+/// The functions of a group that host drivers hold.
+fn held(host: &Host, group: u32) -> Option<String> {
+    let held = host.group(group).filter(|function| !function.class.is_bridge());
+    let held: Vec<_> = held
+        .filter_map(|function| {
+            let driver = function.driver.as_deref().filter(|_| !function.is_given_away())?;
+            Some(format!("{} is held by {driver}", function.address))
+        })
+        .collect();
+    (!held.is_empty()).then(|| held.join(", "))
+}
+
+/// Whether this boot has what the next one was proved to have, and whether the files that the next
+/// image is built from are still as they were written.
+pub(super) fn boot(
+    context: &Context<'_>,
+    boot: &Boot,
+    goal: &Goal,
+) -> Result<Vec<Claim>, CommandError> {
+    let mut claims = Vec::new();
+    let mut add = |claim, outcome| {
+        claims.push(Claim { about: "this boot".to_owned(), claim, outcome });
+    };
+    if goal.reservations.functions.is_empty() {
+        return Ok(claims);
+    }
+    if rescue::is_off(context.host)? {
+        let why = "it was started with kireji.off".to_owned();
+        add("reservations hold in it", Outcome::Fail(why));
+    }
+    let line = context.host.optional_text("/proc/cmdline")?.unwrap_or_default();
+    let present = words::split(&line);
+    let has = |word: &String| present.iter().any(|other| words::is_same(other, word));
+    let missing: Vec<_> = goal.parameters.add.iter().filter(|word| !has(word)).cloned().collect();
+    if !goal.parameters.add.is_empty() {
+        add(
+            "its command line has what was added",
+            match missing.is_empty() {
+                true => Outcome::Pass(goal.parameters.add.join(" ")),
+                false => Outcome::Fail(format!("no {}", missing.join(", "))),
+            },
+        );
+    }
+    let about = "the files of the reservation".to_owned();
+    let outcome = match goal::plan(context.host, boot, goal) {
+        Ok(plan) if plan.is_empty() => Outcome::Pass("nothing was changed since".to_owned()),
+        Ok(plan) => {
+            let changed = plan.files.iter().map(|file| file.path.display().to_string());
+            let changed = changed.chain(plan.commands.iter().map(|one| format!("`{one}`")));
+            let changed: Vec<_> = changed.collect();
+            Outcome::Fail(format!("to be done again: {}", changed.join(", ")))
+        }
+        Err(error) => Outcome::Unmeasured(error.to_string()),
+    };
+    claims.push(Claim { about, claim: "they are as they were written", outcome });
+    Ok(claims)
+}
+
+/// What the hook said.
+#[derive(Debug, PartialEq)]
+struct Said {
+    /// When, in seconds since the start of the kernel.
+    at: f64,
+    text: String,
+}
+
+/// Reads what the hook said in this boot from the kernel's log: records of a head, `;` and a text,
+/// each a line (Documentation/ABI/testing/dev-kmsg).
+fn log(host: &Sysroot) -> Measured<Vec<Said>> {
+    const LOG: &str = "/dev/kmsg";
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(host.locate(LOG), flags, Mode::empty());
+    let mut file = match opened {
+        Ok(file) => std::fs::File::from(file).take(LOG_LIMIT),
+        Err(errno) => return Measured::unmeasured(format!("{LOG}: {errno}")),
+    };
+    let (mut text, mut record) = (String::new(), vec![0; 16 << 10]);
+    loop {
+        match file.read(&mut record) {
+            Ok(0) => break,
+            Ok(count) => text.push_str(&String::from_utf8_lossy(&record[..count])),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            // Records were overwritten before they were read.
+            Err(error)
+                if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::Interrupted) => {}
+            Err(error) => return Measured::unmeasured(format!("{LOG}: {error}")),
+        }
+    }
+    Measured::Known(text.lines().filter_map(said).collect())
+}
+
+fn said(line: &str) -> Option<Said> {
+    let (head, text) = line.split_once(';')?;
+    let text = text.strip_prefix("kireji: ")?.to_owned();
+    let microseconds: u32 =
+        head.split(',').nth(2)?.parse::<u64>().ok()?.min(u64::from(u32::MAX)).try_into().ok()?;
+    Some(Said { at: f64::from(microseconds) / 1e6, text })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hook_is_heard_in_the_kernels_log() {
+        let found = said("6,433,1234567,-;kireji: 0000:01:00.0: vfio-pci has it");
+        let text = "0000:01:00.0: vfio-pci has it".to_owned();
+        assert_eq!(found, Some(Said { at: 1.234_567, text }));
+        assert_eq!(said("6,433,1234567,-;e1000e: kireji: x"), None);
+        assert_eq!(said(" SUBSYSTEM=pci"), None);
+    }
+}
