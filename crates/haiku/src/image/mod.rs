@@ -5,6 +5,7 @@
 //! with partition tables and qcow2 files of them. All are told apart from a few bounded reads.
 
 mod bfs;
+pub mod convert;
 mod disk;
 mod error;
 mod gpt;

@@ -3,7 +3,9 @@
 mod attributes;
 mod change;
 mod check;
+mod convert;
 mod copy;
+mod fetch;
 mod info;
 mod list;
 mod make;
@@ -52,6 +54,10 @@ enum Command {
     Check(check::Args),
     /// Make an empty volume
     Mkfs(make::Args),
+    /// Copy a disk, or its volume, into an image of another format
+    Convert(convert::Args),
+    /// Download a published image of Haiku, and check it
+    Fetch(fetch::Args),
 }
 
 /// The volume to read.
@@ -88,6 +94,8 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
         Command::Attr(args) => attributes::run(args, context),
         Command::Check(args) => check::run(args, context),
         Command::Mkfs(args) => make::run(args, context),
+        Command::Convert(args) => convert::run(args, context),
+        Command::Fetch(args) => fetch::run(args, context),
     }
 }
 
