@@ -138,7 +138,13 @@ fn every_verdict_has_its_exit_code_and_the_line_that_shows_it() {
             "did not answer to a non-maskable interrupt"
         }),
         ("QEMU", said("").crash(3, "assertion failed"), &[], 29, "ended by itself"),
-        ("no volume", Script::default().say(&genuine("k_noboot")), &[], 24, "no volume to boot"),
+        (
+            "no volume",
+            Script::default().say(&genuine("k_noboot")).debugger(""),
+            &[],
+            24,
+            "no volume to boot",
+        ),
         ("time", Script::default().say(&BOOT[..70]), &["--timeout", "1"], 24, "`kernel`"),
     ] {
         let started = std::time::Instant::now();
@@ -147,8 +153,8 @@ fn every_verdict_has_its_exit_code_and_the_line_that_shows_it() {
         assert_eq!(ended.status.code(), Some(code), "{name}: {err}");
         assert!(err.contains(says), "{name}: {err}");
         assert!(err.contains("stages: check "), "{name}: {err}");
-        let limit = if name == "hang" { 30 } else { 20 };
-        assert!(started.elapsed() < Duration::from_secs(limit), "{name}");
+        // A busy machine is slow; that nothing is waited for in vain is what counts.
+        assert!(started.elapsed() < Duration::from_secs(60), "{name}");
     }
 }
 
@@ -222,6 +228,37 @@ fn files_go_into_the_overlay_and_come_out_at_the_end() {
     assert_eq!(of("verdict")["exit_code"], 21);
 }
 
+/// A genuine crash of a driver, whose debugger answers as it did then.
+#[test]
+fn a_panic_is_asked_about_and_told_with_its_frames() {
+    let place = Place::new();
+    let log = genuine("edu-driver-crash-kdl-session");
+    let (before, _) = log.split_once("kdebug> ").unwrap();
+    let script = Script::default().say(before).debugger(&log);
+    let driver_file = place.path("edu_test");
+    std::fs::copy(driver("legacy.so"), &driver_file).unwrap();
+    let ended = place.run(&script, &["--driver", &driver_file, "--json"]);
+    let err = text(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(21), "{err}");
+    let events: Vec<serde_json::Value> =
+        text(&ended.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let panic = &events.iter().find(|event| event["event"] == "panic").unwrap()["panic"];
+    assert_eq!(panic["corrupted"], false, "{panic}");
+    assert!(panic["guilty"]["image"].as_str().unwrap().ends_with("edu_test"), "{panic}");
+    assert_eq!(panic["thread"]["name"], "launch_daemon");
+    let directory = Path::new(events[0]["directory"].as_str().unwrap());
+    let serial = std::fs::read_to_string(directory.join("serial.log")).unwrap();
+    for asked in ["kdebug> paging off", "kdebug> bt"] {
+        assert!(serial.contains(asked), "{asked} was not asked");
+    }
+    // The same for a person, and in the same words as of the log.
+    let ended = place.run(&script, &["--driver", &driver_file, "--quiet"]);
+    let err = text(&ended.stderr);
+    assert!(err.contains(panic["title"].as_str().unwrap()), "{err}");
+    let told = place.kireji(&["backtrace", "--driver", &driver_file]);
+    assert!(err.contains(text(&told.stdout).trim_end()), "{err}\n{}", text(&told.stdout));
+}
+
 #[test]
 fn a_test_in_the_guest_comes_back_with_its_output() {
     let place = Place::new();
@@ -276,4 +313,40 @@ fn a_real_machine_that_hangs_or_resets_is_told_apart() {
         let ended = place.kireji(&[&base[..], more].concat());
         assert_eq!(ended.status.code(), Some(code), "{then:?}: {}", text(&ended.stderr));
     }
+}
+
+/// Each save is a run; the one that goes on is ended for it, and Ctrl-C ends all.
+#[test]
+fn a_change_runs_the_guest_again() {
+    let place = Place::new();
+    let driver_file = place.path("legacy");
+    std::fs::copy(driver("legacy.so"), &driver_file).unwrap();
+    let script = said(LOADED);
+    let mut command =
+        script.command(Path::new(env!("CARGO_BIN_EXE_kireji")), fake(), place.0.path());
+    command.arg(place.path("haiku.image")).args(["--emulate", "edu", "--watch"]);
+    command.args(["--driver", &driver_file, "--until", "never"]);
+    let log = std::fs::File::create(place.path("log")).unwrap();
+    let mut child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+    let said = || std::fs::read_to_string(place.path("log")).unwrap();
+    let wait = |what: &str, times: usize| {
+        let started = std::time::Instant::now();
+        while said().matches(what).count() < times {
+            assert!(started.elapsed() < Duration::from_secs(60), "{what}: {}", said());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    wait("guest: loaded", 1);
+    // The guest waits for a line that never comes, and is ended by the change.
+    std::fs::copy(driver("legacy.so"), &driver_file).unwrap();
+    wait("guest: loaded", 2);
+    // A driver that no kernel loads is told, and the next is waited for.
+    std::fs::copy(driver("default.so"), &driver_file).unwrap();
+    wait("no DT_HASH", 1);
+    wait("Waiting for a change", 1);
+    std::fs::copy(driver("legacy.so"), &driver_file).unwrap();
+    wait("guest: loaded", 3);
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{}", said());
 }

@@ -1,5 +1,7 @@
 //! What a run means.
 
+use haiku::kdl::Panic;
+
 /// What a run showed, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finding {
@@ -36,11 +38,13 @@ pub struct Verdict {
     pub summary: String,
     /// What led to it. Such words may be the guest's, and hold anything.
     pub reasons: Vec<String>,
+    /// The panic of the guest's kernel, where its words are understood.
+    pub panic: Option<Box<Panic>>,
 }
 
 impl Verdict {
     pub(crate) fn new(finding: Finding, summary: impl Into<String>) -> Self {
-        Self { finding, summary: summary.into(), reasons: Vec::new() }
+        Self { finding, summary: summary.into(), reasons: Vec::new(), panic: None }
     }
 
     pub(crate) fn because(mut self, reason: impl Into<String>) -> Self {

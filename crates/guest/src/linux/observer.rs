@@ -220,7 +220,7 @@ impl guests::Observer for Observer {
                 GuestEnd::ShutDown | GuestEnd::Reset | GuestEnd::Closed,
             ) => Finding::NotBooted,
         };
-        guests::Verdict { finding, summary, reasons: verdict.reasons() }
+        guests::Verdict { finding, summary, reasons: verdict.reasons(), panic: None }
     }
 }
 

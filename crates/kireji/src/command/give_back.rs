@@ -15,6 +15,14 @@ pub struct Args {
     address: Named,
 }
 
+/// Returns a card that [`super::take::hold`] took.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn card(address: Named, context: &mut Context<'_>) -> Result<Exit, CommandError> {
+    run(&Args { address }, context)
+}
+
 /// Returns the card.
 ///
 /// # Errors

@@ -28,6 +28,18 @@ pub struct Args {
     dry_run: bool,
 }
 
+/// Takes cards for the runs of this process, as a person would take them.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn hold(
+    addresses: Vec<Named>,
+    allowed: Allowed,
+    context: &mut Context<'_>,
+) -> Result<Exit, CommandError> {
+    run(&Args { addresses, user: None, allowed, dry_run: false }, context)
+}
+
 /// Takes the card.
 ///
 /// # Errors

@@ -258,12 +258,10 @@ impl Evidence {
     }
 
     /// Looks at a line that has not ended. The debugger waits for a command at the end of one.
-    pub(super) fn rest(&mut self, rest: &[u8], signs: &mut Vec<Sign>) -> bool {
-        let is_prompt = rest.starts_with(PROMPT.as_bytes());
-        if is_prompt {
+    pub(super) fn rest(&mut self, rest: &[u8], signs: &mut Vec<Sign>) {
+        if rest.starts_with(PROMPT.as_bytes()) {
             self.enter_debugger(signs);
         }
-        is_prompt
     }
 
     fn enter_debugger(&mut self, signs: &mut Vec<Sign>) {

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use haiku::kdl::conversation::{Conversation, Limits, Step};
+use haiku::kdl::{Event, Panic, Reader};
+
 use super::evidence::{Evidence, Stage};
 use super::goal::Goal;
 use super::judge::{Circumstances, LOOP, judge, missing};
@@ -12,8 +15,8 @@ use crate::process::GuestEnd;
 
 /// How long a guest goes on once all is shown, or failed: what follows at once may say more.
 const SETTLE: Duration = Duration::from_secs(2);
-/// How long the debugger is quiet when it has said what it had to say.
-const QUIET: Duration = Duration::from_millis(500);
+/// How long the debugger may take to ask for a command once it was entered.
+const PROMPT_LIMIT: Duration = Duration::from_secs(10);
 /// How long a guest may take to answer to a non-maskable interrupt.
 const ANSWER: Duration = Duration::from_secs(10);
 
@@ -27,16 +30,44 @@ pub(super) struct HaikuObserver {
     /// Whether something came since the clock was looked at.
     is_heard: bool,
     heard_at: Duration,
-    at_prompt: bool,
+    /// Reads panics; what it found and nobody has dealt with, and the first of them.
+    reader: Reader,
+    heard: Vec<Heard>,
+    panic: Option<Box<Panic>>,
+    /// What is asked of the debugger.
+    conversation: Option<Conversation>,
     has_asked_places: bool,
     /// When there was nothing more to wait for.
     over_at: Option<Duration>,
     interrupted_at: Option<Duration>,
 }
 
+/// What the reader of panics found.
+#[derive(Debug)]
+enum Heard {
+    Line(Vec<u8>),
+    Prompt,
+}
+
 impl HaikuObserver {
     pub(super) fn new(goal: Goal) -> Self {
         Self { evidence: Evidence::new(&goal), goal, ..Self::default() }
+    }
+
+    /// Shows the bytes to the reader of panics.
+    fn read(&mut self, bytes: &[u8]) {
+        let (heard, panic) = (&mut self.heard, &mut self.panic);
+        self.reader.push(bytes, |event| match event {
+            Event::Line(line) => heard.push(Heard::Line(line.to_vec())),
+            Event::Prompt => heard.push(Heard::Prompt),
+            // The first is the cause.
+            Event::Complete(complete) => drop(panic.get_or_insert(complete)),
+            Event::Begun(_) => {}
+        });
+        // Only what the debugger says is of use to anybody.
+        if !self.evidence.boot.in_debugger {
+            self.heard.clear();
+        }
     }
 
     /// Whether nothing is left to wait for: all is shown, or something failed for good.
@@ -59,11 +90,29 @@ impl HaikuObserver {
 
     /// What is to be done about a guest in its debugger.
     fn debug(&mut self, at: Duration) -> Wish {
-        let quiet_at = self.heard_at + QUIET;
-        if at >= quiet_at {
+        let conversation =
+            self.conversation.get_or_insert_with(|| Conversation::new(Limits::default()));
+        let reader = &self.reader;
+        let mut wish = Wish::default();
+        let mut last = Step::Wait;
+        for heard in self.heard.drain(..) {
+            let event = match &heard {
+                Heard::Line(line) => Event::Line(line),
+                Heard::Prompt => Event::Prompt,
+            };
+            last = conversation.event(&event, || reader.panic(), at);
+            if let Step::Send(bytes) = &last {
+                wish.actions.push(Action::Send(bytes.clone()));
+            }
+        }
+        let deadline = conversation.deadline().unwrap_or(self.heard_at + PROMPT_LIMIT);
+        let is_over = matches!(last, Step::Done(_))
+            || matches!(conversation.time(at), Step::Done(_))
+            || at >= deadline;
+        if is_over {
             return end(false);
         }
-        Wish { actions: Vec::new(), again: Some(quiet_at) }
+        Wish { again: Some(deadline), ..wish }
     }
 
     /// What is to be done about a guest that says nothing.
@@ -96,7 +145,8 @@ impl Observer for HaikuObserver {
         self.lines.feed(bytes, |line| {
             evidence.line(&String::from_utf8_lossy(line), goal, &mut signs);
         });
-        self.at_prompt = evidence.rest(self.lines.rest(), &mut signs);
+        evidence.rest(self.lines.rest(), &mut signs);
+        self.read(bytes);
         self.is_heard |= !bytes.is_empty();
         let volume = Sign::Reached { stage: Stage::BootVolume.name() };
         if signs.contains(&volume) {
@@ -106,7 +156,9 @@ impl Observer for HaikuObserver {
     }
 
     fn judge(&self, end: GuestEnd) -> Verdict {
-        judge(&self.goal, &self.evidence, &self.about, end)
+        let verdict = judge(&self.goal, &self.evidence, &self.about, end);
+        let panic = self.panic.clone().or_else(|| self.reader.panic().map(Box::new));
+        Verdict { panic, ..verdict }
     }
 
     fn learn(&mut self, fact: &Fact) -> Vec<Sign> {

@@ -3,6 +3,8 @@
 mod source;
 mod text;
 
+pub(crate) use text::write;
+
 use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};

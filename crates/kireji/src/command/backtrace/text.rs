@@ -8,7 +8,7 @@ use super::super::image::shown;
 use super::source::Source;
 
 /// Writes a panic.
-pub(super) fn write(panic: &Panic, out: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn write(panic: &Panic, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "panic: {}", safe(&panic.title))?;
     if panic.corrupted {
         writeln!(out, "  This report is corrupted, and what it blames a guess:")?;

@@ -13,6 +13,8 @@ use guest::machine::Boot;
 use haiku::driver::Kind as DriverKind;
 use haiku::image::{Disk, ImageError};
 use haiku::install::{self, Change, How, Plan, Target};
+use haiku::packages;
+use haiku::symbols::Symbols;
 use haiku::test_run::Test;
 use sha2::{Digest, Sha256};
 
@@ -26,6 +28,8 @@ use super::goal::{Put, of_volume};
 
 /// Where Haiku's log is, from the root of its volume (src/servers/syslog_daemon).
 const SYSTEM_LOG: &str = "system/var/log/syslog";
+/// What the debugger calls the kernel.
+const KERNEL: &str = "kernel_x86_64";
 /// The largest file that is put into a disk, in bytes.
 const LARGEST: u64 = 1 << 30;
 /// Bytes that are copied at a time.
@@ -38,6 +42,8 @@ pub(super) struct Load {
     files: Vec<(Put, Vec<u8>)>,
     /// The drivers that show themselves.
     pub(super) drivers: Vec<Driver>,
+    /// The files that drivers come from: their names, and what they hold.
+    contents: Vec<(String, Vec<u8>)>,
     /// The command that runs in the guest.
     pub(super) test: Option<Test>,
 }
@@ -48,7 +54,13 @@ pub(super) struct Load {
 /// A file cannot be read, or the guest's kernel would not load a driver.
 pub(super) fn check(args: &Args, context: &mut Context<'_>) -> Result<Load, CommandError> {
     let (user, goal) = (context.vars.user.as_ref(), &args.goal);
-    let mut load = Load { plan: None, files: Vec::new(), drivers: Vec::new(), test: None };
+    let mut load = Load {
+        plan: None,
+        files: Vec::new(),
+        drivers: Vec::new(),
+        contents: Vec::new(),
+        test: None,
+    };
     for put in &goal.put {
         let bytes = as_user(user, || small(&put.source)).map_err(|error| denied(error, user))?;
         let bytes = bytes.map_err(|error| checks::file("--put", &put.source, error))?;
@@ -75,6 +87,8 @@ pub(super) fn check(args: &Args, context: &mut Context<'_>) -> Result<Load, Comm
         load.drivers.extend(driver(&plan, name, bytes, has_card));
     }
     load.plan = Some(plan);
+    let of = |file: &install::File<'_>| (file.name.to_owned(), file.bytes.to_vec());
+    load.contents = files.list().iter().map(of).collect();
     Ok(load)
 }
 
@@ -126,6 +140,21 @@ fn driver(plan: &Plan, file: &str, bytes: &[u8], has_card: bool) -> Option<Drive
 }
 
 impl Load {
+    /// The symbols of the drivers and of the image's kernel, as far as they can be had.
+    pub(super) fn symbols(&self, args: &Args, context: &mut Context<'_>) -> Vec<Symbols> {
+        let parse = |(name, bytes): &(String, Vec<u8>)| Symbols::parse(name, bytes).ok();
+        let mut symbols: Vec<_> = self.contents.iter().filter_map(parse).collect();
+        let Some(image) = &args.image else { return symbols };
+        let kernel = || {
+            let mut volume = open(image, Access::Read).ok()?;
+            let (_, bytes) = packages::kernel(&mut volume).ok()?;
+            Symbols::parse(KERNEL, &bytes).ok()
+        };
+        // An image without a kernel's package has no names for its frames.
+        symbols.extend(as_user(context.vars.user.as_ref(), kernel).ok().flatten());
+        symbols
+    }
+
     /// Puts everything into the disk that the guest starts from.
     ///
     /// # Errors

@@ -47,6 +47,10 @@ pub(super) struct GoalArgs {
     /// output comes back over the serial line
     #[arg(long, value_name = "COMMAND")]
     pub(super) test: Option<String>,
+    /// Run again whenever a driver or a file of `--put` has changed, or with `--build` a file below
+    /// this directory; the card is held from the first run to the last
+    #[arg(long, conflicts_with_all = ["keep", "dry_run", "persist"])]
+    pub(super) watch: bool,
     /// The guest hangs when it says nothing for this long: 60, or 180 without KVM, for a run that
     /// is to show something
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=YEAR))]
@@ -64,6 +68,14 @@ pub(super) struct GoalArgs {
     /// Print the verdict as an annotation of a GitHub workflow; so by itself in one
     #[arg(long)]
     pub(super) github: bool,
+}
+
+impl GoalArgs {
+    /// Whether the run is to show something.
+    pub(super) fn is_any(&self) -> bool {
+        let Self { driver, until, fail, test, .. } = self;
+        !driver.is_empty() || until.is_some() || !fail.is_empty() || test.is_some()
+    }
 }
 
 /// A file to put into the guest's disk.

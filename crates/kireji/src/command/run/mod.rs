@@ -17,6 +17,7 @@ mod rom;
 mod session;
 mod stages;
 mod verdict;
+mod watch;
 mod window;
 
 use std::ffi::OsString;
@@ -250,14 +251,30 @@ fn emulated(text: &str) -> Result<machine::Emulated, String> {
 /// # Errors
 /// Something is missing, would be lost, or failed; the card is back then, or the error says not.
 pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
-    let requested = Instant::now();
     checks::options(args)?;
     goal::check(args)?;
+    if args.goal.watch {
+        return watch::run(args, context);
+    }
+    // From here on a signal must not end the process before the cards are back.
+    let signals = Signals::catch()?;
+    once(args, context, &signals, &|| ())
+}
+
+/// Runs the guest once; `built` is called when what it is made of is as it will be used.
+fn once(
+    args: &Args,
+    context: &mut Context<'_>,
+    signals: &Signals,
+    built: &dyn Fn(),
+) -> Result<Exit, CommandError> {
+    let requested = Instant::now();
     let mut timeline = Timeline::new(requested);
     if let (Some(words), false) = (&args.goal.build, args.dry_run) {
         build::run(words, context)?;
         timeline.mark("build");
     }
+    built();
     let user = context.vars.user.clone();
     let image = args.image.as_deref().map(|path| prepare::read_image(path, user.as_ref()));
     let image = image.transpose()?;
@@ -279,37 +296,36 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
         return print(&machine, context);
     }
     leased::may_lock(context, machine.locked_memory)?;
-    // From here on a signal must not end the process before the cards are back.
-    let signals = Signals::catch()?;
+    if signals.came() {
+        return Ok(Exit::Interrupted);
+    }
     prepare::sweep(context);
     let mut record = session::record(args, context, &*guest, user.as_ref())?;
-    let ended =
-        prepare::files(&*guest, &record.directory)
-            .and_then(|()| {
-                let changes = load.install(&*guest, record.directory.path(), context)?;
-                if !changes.is_empty() {
-                    record.tell(&Told::Installed { changes: &changes }, context);
-                }
-                timeline.mark("install");
-                Ok(())
-            })
-            .and_then(|()| cards.take(args, context, user.as_ref(), &mut record))
-            .and_then(|taken| {
-                let ended =
-                    guarded(|| {
-                        // Only a card on vfio-pci shows its character device and its ROM, so the plan is
-                        // made once more.
-                        let machine = plan(record.directory.path(), &cards, context)?;
-                        session::tell_notes(&machine, context)?;
-                        let (guest, record) = (&*guest, &mut record);
-                        let user = user.as_ref();
-                        let passed = cards.functions();
-                        let signals = &signals;
-                        session::Session { args, machine, user, requested, guest, signals, passed }
-                            .run(record, &mut timeline, context)
-                    });
-                taken.give_back(ended, &mut record, context)
+    let ended = prepare::files(&*guest, &record.directory)
+        .and_then(|()| {
+            let changes = load.install(&*guest, record.directory.path(), context)?;
+            if !changes.is_empty() {
+                record.tell(&Told::Installed { changes: &changes }, context);
+            }
+            timeline.mark("install");
+            Ok(())
+        })
+        .and_then(|()| cards.take(args, context, user.as_ref(), &mut record))
+        .and_then(|taken| {
+            let ended = guarded(|| {
+                // Only a card on vfio-pci shows its character device and its ROM, so the plan is
+                // made once more.
+                let machine = plan(record.directory.path(), &cards, context)?;
+                session::tell_notes(&machine, context)?;
+                let (guest, record) = (&*guest, &mut record);
+                let user = user.as_ref();
+                let passed = cards.functions();
+                let load = &load;
+                session::Session { args, machine, user, requested, guest, signals, passed, load }
+                    .run(record, &mut timeline, context)
             });
+            taken.give_back(ended, &mut record, context)
+        });
     let fetched = files::fetch(args, &*guest, record.directory.path(), context);
     record.keep(fetched);
     prepare::clean_up(&*guest, &record.directory);
@@ -344,11 +360,7 @@ fn told(
     if args.goal.github || std::env::var_os("GITHUB_ACTIONS").is_some_and(|set| set == "true") {
         record.keep(writeln!(context.err, "{}", told.annotation()).map_err(CommandError::from));
     }
-    let is_loop = !names.is_empty()
-        || args.goal.until.is_some()
-        || !args.goal.fail.is_empty()
-        || args.goal.test.is_some();
-    if !is_loop {
+    if !args.goal.is_any() {
         return;
     }
     let line = if args.quiet { Ok(()) } else { writeln!(context.err, "{}", times.line()) };

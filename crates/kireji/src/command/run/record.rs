@@ -6,6 +6,7 @@ use std::path::Path;
 
 use guest::rundir::{End, RunDirectory, timestamp};
 use haiku::install::Change;
+use haiku::kdl::Panic;
 use pci::Address;
 use serde::Serialize;
 use vfio::take::{Restored, Unwell};
@@ -62,6 +63,8 @@ pub(super) enum Told<'a> {
     Returned { function: Address, outcome: &'static str, driver: Option<&'a str>, words: &'a str },
     /// What was put into the guest's disk.
     Installed { changes: &'a [Change] },
+    /// The panic of the guest's kernel.
+    Panic { panic: &'a Panic },
     /// How long each stage took, in milliseconds.
     Times { stages: &'a Times },
     /// How the run ended; the last event.

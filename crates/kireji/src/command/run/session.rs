@@ -14,13 +14,17 @@ use guest::machine::{Machine, NewFile, Note};
 use guest::process::{Event, Launcher, Patience, Qemu, Stage, Supervision};
 use guest::rundir::{Meta, RunDirectory, RunError, timestamp};
 use guest::serial::{Show, Shown};
+use haiku::kdl::Panic;
+use haiku::symbols::symbolise;
 use host::Owner;
 use pci::Address;
 
+use crate::command::backtrace;
 use crate::shown::{Filter, plain};
 use crate::signals::Signals;
 use crate::{CommandError, Context, Exit};
 
+use super::files::Load;
 use super::record::{Ended, Record, Told};
 use super::stages::Timeline;
 use super::{Args, limit, report, verdict, window};
@@ -36,6 +40,8 @@ pub(super) struct Session<'a> {
     pub(super) signals: &'a Signals,
     /// The functions of the host that the guest gets.
     pub(super) passed: Vec<Address>,
+    /// What was put into its disk, with the symbols that a panic is read by.
+    pub(super) load: &'a Load,
 }
 
 /// How kireji starts itself as the launcher.
@@ -134,6 +140,7 @@ impl Session<'_> {
         context: &mut Context<'_>,
     ) -> Ended {
         let Self { args, machine, guest, .. } = &self;
+        let is_loop = args.goal.is_any();
         let run = &record.directory;
         let wants = guest.wants();
         for file in &machine.files {
@@ -171,7 +178,7 @@ impl Session<'_> {
                 record.tell(&event, context);
                 timeline.event(&event);
                 if !args.json {
-                    let said = say(&event, wants.serial, context);
+                    let said = say(&event, wants.serial, is_loop, context);
                     record.keep(said);
                 }
             })
@@ -181,7 +188,21 @@ impl Session<'_> {
         if let Some(error) = &outcome.serial.error {
             writeln!(context.err, "WARNING: the serial log is not whole: {error}")?;
         }
-        verdict::judge(&outcome, &*observer)
+        let told = |mut panic: Panic| {
+            let remarks = symbolise(&mut panic, &self.load.symbols(args, context));
+            record.tell(&Told::Panic { panic: &panic }, context);
+            if !args.json {
+                let shown = backtrace::write(&panic, context.err).map_err(CommandError::from);
+                record.keep(shown);
+                for remark in remarks {
+                    let remark = plain(&remark.to_string());
+                    record
+                        .keep(writeln!(context.err, "note: {remark}").map_err(CommandError::from));
+                }
+            }
+            panic
+        };
+        verdict::judge(&outcome, &*observer, told)
     }
 }
 
@@ -220,7 +241,12 @@ fn show() -> Show {
 }
 
 /// Says what a person wants to know of an event.
-fn say(event: &Event, serial: bool, context: &mut Context<'_>) -> Result<(), CommandError> {
+fn say(
+    event: &Event,
+    serial: bool,
+    is_loop: bool,
+    context: &mut Context<'_>,
+) -> Result<(), CommandError> {
     match event {
         Event::Stage { stage: Stage::Executed, ms } => {
             writeln!(context.err, "QEMU starts after {ms} ms")?;
@@ -251,6 +277,9 @@ fn say(event: &Event, serial: bool, context: &mut Context<'_>) -> Result<(), Com
         }
         Event::Sign { sign: Sign::Host { line }, .. } => {
             writeln!(context.err, "host: {}", plain(line))?;
+        }
+        Event::Sign { sign: Sign::Debugger, .. } if is_loop => {
+            writeln!(context.err, "The guest's kernel is in its debugger, and is asked why.")?;
         }
         Event::Sign { sign: Sign::Debugger, .. } => {
             writeln!(context.err, "The guest's kernel is in its debugger; Ctrl-C ends the run.")?;

@@ -6,16 +6,22 @@ use guest::diagnosis::{self, Cause, Kind};
 use guest::guests::{Finding, Observer, Verdict};
 use guest::launch::Step;
 use guest::process::{Ending, Outcome};
+use haiku::kdl::Panic;
 
 use crate::shown::plain;
 use crate::{CommandError, Exit};
 
 use super::record::{Ended, Said};
 
-/// Returns the exit code of a run with what to say, or its error.
-pub(super) fn judge(outcome: &Outcome, observer: &dyn Observer) -> Ended {
+/// Returns the exit code of a run with what to say, or its error. `told` is given the panic of the
+/// guest's kernel, if there was one, and returns it with the names of its frames.
+pub(super) fn judge(
+    outcome: &Outcome,
+    observer: &dyn Observer,
+    told: impl FnOnce(Panic) -> Panic,
+) -> Ended {
     match &outcome.ending {
-        Ending::Guest(end) => of_guest(observer.judge(*end)),
+        Ending::Guest(end) => of_guest(observer.judge(*end), told),
         Ending::NoSpace => Err(CommandError::new(
             Exit::NoSpace,
             "the disk that holds what the guest writes is full",
@@ -55,8 +61,15 @@ pub(super) fn judge(outcome: &Outcome, observer: &dyn Observer) -> Ended {
     }
 }
 
-fn of_guest(verdict: Verdict) -> Ended {
-    let Verdict { finding, summary, reasons } = verdict;
+fn of_guest(verdict: Verdict, told: impl FnOnce(Panic) -> Panic) -> Ended {
+    let Verdict { finding, summary, mut reasons, panic } = verdict;
+    if let Some(panic) = panic {
+        let panic = told(*panic);
+        reasons.push(format!("it is known as `{}`", panic.title));
+        if panic.corrupted {
+            reasons.push("what it said is damaged, so the frame to blame is a guess".to_owned());
+        }
+    }
     let exit = match finding {
         Finding::Done => Exit::Done,
         Finding::Stopped => Exit::Interrupted,

@@ -320,7 +320,9 @@ fn a_silent_guest_is_asked_where_it_is_and_the_verdict_says_so() {
         );
         observer.feed(said.as_bytes());
         let done = times(&mut observer, from * 10);
-        assert_eq!(done.last(), Some(&(100, Action::End { orderly: false })));
+        assert_eq!(done.first(), Some(&(100, Action::Send(b"paging off\r".to_vec()))));
+        // It answers nothing, and is not waited for for ever.
+        assert_eq!(done.last(), Some(&(120, Action::End { orderly: false })));
         observer.judge(GuestEnd::Decided)
     };
     let busy = answer("Thread 352 \"mydriver worker\"");
@@ -344,7 +346,8 @@ fn a_run_ends_when_nothing_is_left_to_wait_for_unless_it_is_to_be_kept() {
     let mut late = watch(goal(), &log);
     late.act(Duration::from_secs(5));
     late.feed(b"PANIC: late\r\nkdebug> ");
-    assert_eq!(late.act(Duration::from_secs(6)).actions, []);
+    let asked = late.act(Duration::from_secs(6)).actions;
+    assert_eq!(asked, [Action::Send(b"paging off\r".to_vec())]);
     assert_eq!(late.judge(GuestEnd::Decided).finding, Finding::Panicked);
     // Of a guest that somebody uses, nothing is ended.
     let mut used = watch(Goal::default(), BOOT);
