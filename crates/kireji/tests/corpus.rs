@@ -1,5 +1,6 @@
 //! Every command that only looks, on every synthetic host, as a matrix of golden files.
 
+mod captures;
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -149,4 +150,13 @@ fn a_file_that_is_no_snapshot_is_told() {
     let cli = kireji::cli::Cli::try_parse_from(args).expect("a valid command line");
     let error = cli.sysroot().expect_err("no archive");
     assert_eq!(error.exit(), Exit::Usage);
+}
+
+/// The lab holds these captures and the rigs together.
+#[test]
+fn captured_rigs_are_told_the_same_every_time() {
+    for (name, card) in captures::CAPTURED {
+        let text = captures::said(&captures::place(name), card);
+        insta::assert_snapshot!(format!("captured-{name}"), text);
+    }
 }

@@ -2,6 +2,8 @@
 //!
 //! These tests need a provisioned lab (`cargo xtask test` makes one) and fail without it.
 
+mod captures;
+
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -89,4 +91,33 @@ fn capabilities_of_real_functions_are_decoded_as_lspci_does() {
         compared += lspci::compare(&spaces(&sysroot));
     }
     assert!(compared > 100, "only {compared} fields were compared");
+}
+
+/// What is said but for the processor, which is this machine's where it has KVM.
+fn without_processor(said: &str) -> String {
+    let parts = said.split("\n\n").filter(|part| !part.contains("[E-CPU-VIRTUALISATION]"));
+    parts.collect::<Vec<_>>().join("\n\n")
+}
+
+/// What is said of a capture that was made once is said of the rig that is made now.
+#[test]
+fn the_captures_of_the_corpus_are_what_the_rigs_are() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for (name, card) in captures::CAPTURED {
+        let file = dir.path().join(name);
+        let rig = match name {
+            "amd" => concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/amd.toml"),
+            name => name,
+        };
+        capture(rig, &file);
+        if std::env::var_os("KIREJI_CAPTURE").is_some() {
+            std::fs::copy(&file, captures::place(name)).expect("a file of the corpus");
+            continue;
+        }
+        let now = without_processor(&captures::said(&file, card));
+        let once = without_processor(&captures::said(&captures::place(name), card));
+        let differs = once.lines().zip(now.lines()).find(|(once, now)| once != now);
+        assert_eq!(differs, None, "{name}");
+        assert_eq!(once.lines().count(), now.lines().count(), "{name}");
+    }
 }
