@@ -44,6 +44,7 @@ const NEEDED: [Needed; 14] = [
         dnf: Some("dracut"),
         pacman: Some("dracut"),
     },
+    Needed { program: "g++", apt: Some("g++"), dnf: Some("gcc-c++"), pacman: Some("gcc") },
     Needed {
         program: "kernel-install",
         apt: Some("systemd"),
@@ -58,6 +59,7 @@ const NEEDED: [Needed; 14] = [
         pacman: Some("pciutils"),
     },
     Needed { program: "lz4", apt: Some("lz4"), dnf: Some("lz4"), pacman: Some("lz4") },
+    Needed { program: "make", apt: Some("make"), dnf: Some("make"), pacman: Some("make") },
     Needed {
         program: "mke2fs",
         apt: Some("e2fsprogs"),

@@ -1,6 +1,9 @@
 //! A serial line's bytes, cut into lines of text.
 
-use memchr::{memchr3, memmem};
+use std::sync::LazyLock;
+
+use memchr::memchr3;
+use memchr::memmem::Finder;
 
 /// The longest line that is kept, in bytes. The kernel formats a message into a buffer of 1024
 /// (src/system/kernel/debug/debug.cpp, OUTPUT_BUFFER_SIZE).
@@ -10,6 +13,9 @@ const KEPT: usize = 512;
 /// What the system logger puts before each piece of the kernel's output that it writes
 /// (src/system/kernel/debug/debug.cpp, syslog_sender); a copy of the log can have it anywhere.
 const LOGGER: &[u8] = b"KERN: ";
+
+/// It is looked for in every line.
+static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(LOGGER));
 
 const ESCAPE: u8 = 0x1b;
 
@@ -128,8 +134,7 @@ fn show_line(line: &[u8], show: &mut impl FnMut(Cut<'_>)) {
     if line.is_empty() {
         return;
     }
-    // It is looked for only where it could be, for this is done with every line.
-    if line.len() < LOGGER.len() || memmem::find(line, LOGGER).is_none() {
+    if FINDER.find(line).is_none() {
         return show(Cut::Line(line));
     }
     let line = without_logger(line);
@@ -143,7 +148,7 @@ fn without_logger(line: &[u8]) -> Vec<u8> {
     let line = line.get(timestamp(line)..).unwrap_or_default();
     let mut text = Vec::with_capacity(line.len());
     let mut from = 0;
-    for at in memmem::find_iter(line, LOGGER) {
+    for at in FINDER.find_iter(line) {
         text.extend_from_slice(&line[from..at]);
         from = at + LOGGER.len();
     }

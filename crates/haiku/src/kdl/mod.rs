@@ -15,6 +15,8 @@ pub mod conversation;
 mod fault;
 mod guilty;
 mod lines;
+#[cfg(test)]
+mod made;
 mod parse;
 mod report;
 mod session;
@@ -23,7 +25,9 @@ mod tests;
 mod title;
 mod trace;
 
-use memchr::memmem;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 
 use crate::serial::{self, PROMPT, Sign};
 
@@ -125,12 +129,14 @@ impl State {
         if self.session.is_none() && !is_worth_reading(line) {
             return;
         }
+        let may_have_sign = may_have_sign(line);
         let line = &*String::from_utf8_lossy(line);
         if line.starts_with("PCI: ") {
             self.cards.line(line);
         }
         let quotes = self.session.as_ref().is_some_and(Session::quotes);
-        let sign = serial::sign(line).filter(|_| !quotes || line.starts_with(PROMPT));
+        let sign = may_have_sign.then(|| serial::sign(line)).flatten();
+        let sign = sign.filter(|_| !quotes || line.starts_with(PROMPT));
         match sign {
             Some(Sign::Loader | Sign::Kernel) => {
                 self.close(show);
@@ -204,6 +210,9 @@ impl State {
 
     fn close(&mut self, show: &mut impl FnMut(Event<'_>)) {
         let Some(session) = self.session.take() else { return };
+        if session.is_nothing() {
+            return;
+        }
         let panic = Box::new(session.panic(&self.cards));
         if self.last.as_ref().is_some_and(|last| is_same(last, &panic)) {
             return;
@@ -213,14 +222,22 @@ impl State {
     }
 }
 
+/// What is looked for in every line of a log of any size, and so is made once.
+static WELCOME: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"Welcome to "));
+static PANIC: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"PANIC: "));
+static FRAME: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b" (+"));
+
+/// Whether a line may have a sign of [`serial`] that matters here.
+fn may_have_sign(line: &[u8]) -> bool {
+    line.starts_with(PROMPT.as_bytes())
+        || WELCOME.find(line).is_some()
+        || PANIC.find(line).is_some()
+        || line.starts_with(b"Double Fault!")
+}
+
 /// Whether a line outside of the debugger may begin or explain something.
 fn is_worth_reading(line: &[u8]) -> bool {
-    line.starts_with(b"PCI: ")
-        || line.starts_with(PROMPT.as_bytes())
-        || memmem::find(line, b"Welcome to ").is_some()
-        || memmem::find(line, b"PANIC: ").is_some()
-        || line.starts_with(b"Double Fault!")
-        || memmem::find(line, b" (+").is_some()
+    line.starts_with(b"PCI: ") || may_have_sign(line) || FRAME.find(line).is_some()
 }
 
 /// Whether a panic is the one before, told again: the debugger repeats it when asked, and leaving

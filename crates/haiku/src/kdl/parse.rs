@@ -47,18 +47,18 @@ fn in_place(place: &str, frame: &mut Frame) -> Option<()> {
     let (place, offset) = place.rsplit_once(" + ")?;
     let offset = short_hex(offset)?;
     if let Some(inner) = place.strip_prefix('<') {
-        if let Some(image) = inner.strip_suffix("> <unknown>") {
-            let (image, base) = image.rsplit_once('@')?;
+        if let Some(inner) = inner.strip_suffix("> <unknown>") {
+            let (path, base) = inner.rsplit_once('@')?;
             // The offset is from where the image begins, and so the address.
             if base.strip_prefix("0x").and_then(hex)?.checked_add(offset)? != frame.address {
                 return None;
             }
-            frame.image = Some(name(image)?);
+            frame.image = Some(image(path)?);
             frame.offset = Some(offset);
             return Some(());
         }
-        let (image, symbol) = inner.split_once("> ")?;
-        frame.image = Some(name(image)?);
+        let (path, symbol) = inner.split_once("> ")?;
+        frame.image = Some(image(path)?);
         frame.symbol_offset = Some(offset);
         match symbol.strip_suffix(" (nearest)") {
             Some(nearest) => frame.nearest_symbol = Some(name(nearest)?),
@@ -84,6 +84,11 @@ fn name(text: &str) -> Option<String> {
         && !text.starts_with(' ')
         && !text.ends_with(' ');
     fits.then(|| text.to_owned())
+}
+
+/// The name of an image: the path that it was loaded from, or a name alone (elf.cpp).
+fn image(text: &str) -> Option<String> {
+    name(text).filter(|text| text.starts_with('/') || !text.contains('/'))
 }
 
 /// `stack trace for thread %d "%s"`.

@@ -130,6 +130,10 @@ impl Session {
         if let Some(thread) = parse::trace_head(line) {
             return self.turn_to(Reading::Trace(RawTrace::new(Some(thread))));
         }
+        if !matches!(self.reading, Reading::Trace(_)) && parse::frame(line).is_some() {
+            // Its head is lost.
+            self.turn_to(Reading::Trace(RawTrace::new(None)));
+        }
         match &mut self.reading {
             Reading::Head => self.head(line),
             Reading::Trace(trace) => {
@@ -184,11 +188,6 @@ impl Session {
             self.revision = Some(cut(revision.trim(), 64).to_owned());
         } else if let Some(running) = parse::running(line) {
             self.running = Some(running);
-        } else if parse::frame(line).is_some() {
-            // Its head is lost.
-            let mut trace = RawTrace::new(None);
-            trace.take(line);
-            self.turn_to(Reading::Trace(trace));
         } else if self.has_welcome && !is_repetition(line) {
             self.damage.insert(Damage::Mixed);
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
+use memchr::memmem;
 use proptest::prelude::*;
 
 use super::*;
@@ -102,10 +103,11 @@ fn check_damaged(name: &str, whole: &[u8], damaged: &[u8]) -> Result<(), TestCas
     Ok(())
 }
 
-/// The part of a log that matters: from some lines before the panic on.
+/// The part of a log that matters: from some lines before the panic on, until the debugger is left.
 fn report(log: &[u8]) -> &[u8] {
     let at = memmem::find(log, b"PANIC: ").unwrap_or_default();
-    &log[at.saturating_sub(400)..]
+    let end = memmem::find(log, b"kdebug> es\r").unwrap_or(log.len());
+    &log[at.saturating_sub(400)..end]
 }
 
 /// One thing that happens to bytes on a line.
@@ -217,6 +219,22 @@ proptest! {
             (!piece.is_empty()).then_some(piece)
         });
         prop_assert_eq!(events(&mut pieces), events(&mut std::iter::once(&log[..])));
+    }
+}
+
+/// Reports as the kernel gives them before it is asked, so that its stack is told once: what stands
+/// in one place only, such as a name, may be changed without a trace.
+#[test]
+fn a_report_without_questions_is_whole_too() {
+    for (name, log) in reports() {
+        let at = memmem::find(log, b"kdebug> ").unwrap();
+        let told = panics(&log[..at + 8]);
+        assert_eq!(blamed(&told), blamed(&panics(log)), "{name}");
+        assert!(!told[0].corrupted, "{name}: {:?}", told[0].damage);
+        // Without the prompt, nobody knows whether it goes on.
+        assert!(panics(&log[..at]).iter().all(|panic| panic.corrupted), "{name}");
+        let cut = panics(&log[..at - 200]);
+        assert!(cut.iter().all(|panic| panic.corrupted), "{name}");
     }
 }
 

@@ -9,6 +9,8 @@ use super::report::{Damage, Frame, Thread};
 const MOST_FRAMES: usize = 400;
 /// Interrupt frames that are kept.
 const MOST_IFRAMES: usize = 16;
+/// Registers of one that are kept; a processor has about twenty.
+const MOST_REGISTERS: usize = 64;
 /// The first vector that is no exception of the processor (Intel SDM volume 3, 6.2).
 const FIRST_INTERRUPT: u64 = 0x20;
 
@@ -97,7 +99,9 @@ impl RawTrace {
         } else if let Some(found) = parse::registers(line) {
             let Some(iframe) = self.open_iframe() else { return self.mixed(line) };
             for (name, value) in found {
-                iframe.registers.insert(name.to_owned(), value);
+                if iframe.registers.len() < MOST_REGISTERS {
+                    iframe.registers.insert(name.to_owned(), value);
+                }
             }
         } else if let Some((vector, _)) = parse::vector(line) {
             let Some(iframe) = self.open_iframe() else { return self.mixed(line) };

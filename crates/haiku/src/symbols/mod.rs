@@ -20,6 +20,8 @@ pub use demangle::demangle;
 pub use file::{Line, Symbols, SymbolsError};
 pub use gdb::gdb_arguments;
 
+/// Where the kernel is linked for, at the least (src/system/ldscripts/x86_64/kernel.ld).
+const KERNEL: u64 = 0xffff_ffff_8000_0000;
 /// Images are loaded at multiples of this.
 const PAGE: u64 = 0x1000;
 
@@ -81,7 +83,8 @@ pub fn symbolise(panic: &mut Panic, images: &[Symbols]) -> BTreeSet<Remark> {
         }
         if !image.has_all_functions {
             remarks.insert(Remark::Stripped(image.name.clone()));
-        } else if !image.has_lines() {
+        } else if !image.has_lines() && image.first < KERNEL {
+            // That of a package never has any.
             remarks.insert(Remark::NoLines(image.name.clone()));
         }
     }
