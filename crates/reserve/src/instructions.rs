@@ -1,4 +1,5 @@
-//! Systems whose image is not the administrator's to build: what a person has to tell them.
+//! Systems whose image is not the administrator's to build, or takes no hook: what a person has to
+//! tell them.
 //!
 //! No hook of ours gets into their initramfs, so a card is named by its ids, those of the subsystem
 //! included (drivers/vfio/pci/vfio_pci.c, parameter `ids`). That takes every card just like it, so
@@ -7,6 +8,7 @@
 use host::Sysroot;
 use pci::{Address, Host};
 
+use crate::boot::{Boot, Builder};
 use crate::goal::Goal;
 use crate::reservation::{Identity, Reserved};
 
@@ -17,15 +19,26 @@ pub enum Told {
     NixOs,
     /// One with rpm-ostree: by its own command.
     RpmOstree,
+    /// One whose images booster builds: it runs no hooks (booster's manual, "configuration").
+    Booster,
+    /// One whose images mkinitfs builds, whose init runs none either (mkinitfs, initramfs-init).
+    Mkinitfs,
 }
 
 /// Which system it is, if it is one; `/etc/NIXOS` marks the one, and `/run/ostree-booted` the other
-/// (nixos/modules/system/etc/etc-activation.nix; ostree-prepare-root).
-pub fn told(host: &Sysroot) -> Option<Told> {
+/// (nixos/modules/system/etc/etc-activation.nix; ostree-prepare-root), and images their builder.
+pub fn told(host: &Sysroot, boot: &Boot) -> Option<Told> {
     if host.exists("/etc/NIXOS") {
         return Some(Told::NixOs);
     }
-    host.exists("/run/ostree-booted").then_some(Told::RpmOstree)
+    if host.exists("/run/ostree-booted") {
+        return Some(Told::RpmOstree);
+    }
+    match boot.builder.agreed()? {
+        Builder::Booster => Some(Told::Booster),
+        Builder::Mkinitfs => Some(Told::Mkinitfs),
+        _ => None,
+    }
 }
 
 /// A card cannot be named by its ids: another function has the same, and would be taken as well.
@@ -66,6 +79,8 @@ pub fn instructions(told: Told, host: &Host, goal: &Goal) -> Result<String, Twin
             words.extend((!ids.is_empty()).then(|| "rd.driver.pre=vfio-pci".to_owned()));
             rpm_ostree(&words, &goal.parameters.remove)
         }
+        Told::Booster => booster(&ids, &goal.parameters.add),
+        Told::Mkinitfs => mkinitfs(&ids, &goal.parameters.add),
     })
 }
 
@@ -74,6 +89,42 @@ fn ids(reserved: &Reserved) -> String {
     match (subsystem.vendor, subsystem.device) {
         (0, 0) => ids.to_string(),
         (vendor, device) => format!("{ids}:{vendor:04x}:{device:04x}"),
+    }
+}
+
+fn booster(ids: &[String], words: &[String]) -> String {
+    format!(
+        "# booster is known by hearsay alone. In /etc/modprobe.d/vfio.conf:\n\
+         options vfio-pci ids={}\n\
+         # In /etc/booster.yaml, before other drivers:\n\
+         modules_force_load: vfio_pci,vfio,vfio_iommu_type1\n\
+         # Then run this{}\n\
+         /usr/lib/booster/regenerate_images\n",
+        ids.join(","),
+        on_command_line(words, ":")
+    )
+}
+
+fn mkinitfs(ids: &[String], words: &[String]) -> String {
+    format!(
+        "# mkinitfs is known by hearsay alone. In /etc/modprobe.d/vfio.conf:\n\
+         options vfio-pci ids={}\n\
+         # In /etc/mkinitfs/features.d/vfio.modules:\n\
+         kernel/drivers/vfio/*\n\
+         # Add `vfio` to `features` in /etc/mkinitfs/mkinitfs.conf, and to the kernel's parameter\n\
+         # `modules=` the module vfio-pci, before other drivers{}\n\
+         # Then run this:\n\
+         mkinitfs\n",
+        ids.join(","),
+        on_command_line(words, ".")
+    )
+}
+
+/// What goes on the command line besides, at the end of a sentence.
+fn on_command_line(words: &[String], end: &str) -> String {
+    match words {
+        [] => end.to_owned(),
+        words => format!(", with `{}` on the kernel's command line{end}", words.join(" ")),
     }
 }
 

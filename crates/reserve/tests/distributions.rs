@@ -95,7 +95,7 @@ fn every_distribution_is_planned_applied_proved_and_undone() {
         let tree = distribution.tree();
         let host = tree.sysroot();
         let goal = goal(&host);
-        if let Some(told) = instructions::told(&host) {
+        if let Some(told) = instructions::told(&host, &Boot::read(&host).unwrap()) {
             let functions = Host::read(&host).unwrap();
             golden(distribution, &instructions::instructions(told, &functions, &goal).unwrap());
             continue;

@@ -3,7 +3,7 @@
 
 use host::{Program, Runner};
 
-use super::Builders;
+use super::{Builders, archive};
 use crate::tree::{Function, Port, Tree};
 
 /// The card that can be reserved on each of them.
@@ -274,6 +274,36 @@ pub const ALL: &[Distribution] = &[
             tree
         },
         built_by: &["update-initramfs -u -k all"],
+    },
+    Distribution {
+        name: "alpine",
+        origin: "mkinitfs 3.11 with extlinux: by hearsay",
+        make: || {
+            let tree = base(&["6.12.51-0-lts"], "BOOT_IMAGE=vmlinuz-lts root=UUID=1 modules=ext4");
+            tree.write(
+                "/boot/initramfs-lts",
+                archive([("sbin/nlplug-findfs", 0o100_755, &b""[..])]),
+            );
+            tree.write(
+                "/boot/extlinux.conf",
+                "DEFAULT menu.c32\nLABEL lts\n  LINUX vmlinuz-lts\n  INITRD initramfs-lts\n  \
+                 APPEND root=UUID=1 modules=ext4 quiet\n",
+            );
+            tree
+        },
+        built_by: &[],
+    },
+    Distribution {
+        name: "arch-booster",
+        origin: "booster 0.12: by hearsay",
+        make: || {
+            let tree = arch(BUSYBOX, "root=UUID=1 rw", "");
+            loader(&tree, "systemd-boot 258-1-arch");
+            let image = archive([("etc/booster.init.yaml", 0o100_644, &b""[..])]);
+            tree.write("/boot/booster-linux.img", image);
+            tree
+        },
+        built_by: &[],
     },
     Distribution {
         name: "bazzite",

@@ -63,10 +63,10 @@ pub(super) fn reach(
     consent: &Consent,
     context: &mut Context<'_>,
 ) -> Result<Reached, CommandError> {
-    if let Some(told) = instructions::told(context.host) {
+    let boot = Boot::read(context.host)?;
+    if let Some(told) = instructions::told(context.host, &boot) {
         return tell(told, goal, consent, context);
     }
-    let boot = Boot::read(context.host)?;
     let plan = goal::plan(context.host, &boot, goal).map_err(plan_error)?;
     show(context, &plan)?;
     let risks = if plan.is_empty() { Vec::new() } else { risk::find(context.host, &boot)? };

@@ -5,6 +5,9 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::Path;
 
+use rustix::fs::{XattrFlags, fsetxattr, lgetxattr};
+use rustix::io::Errno;
+
 /// Who a file belongs to, and its permission bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Access {
@@ -16,11 +19,12 @@ pub struct Access {
 
 /// Changes a disk.
 pub trait Disk: std::fmt::Debug {
-    /// Makes a file that survives a crash; one of its name is replaced, and may then be a part.
+    /// Makes a file that survives a crash; one of its name is replaced, and may then be a part. It
+    /// gets the SELinux label of the file `like`, where that is there and has one.
     ///
     /// # Errors
     /// The operating system refuses.
-    fn write(&self, path: &Path, bytes: &[u8], access: Access) -> io::Result<()>;
+    fn write(&self, path: &Path, bytes: &[u8], access: Access, like: &Path) -> io::Result<()>;
 
     /// Gives a file or directory another name, in place of what has it.
     ///
@@ -53,12 +57,29 @@ pub trait Disk: std::fmt::Debug {
     fn remove_directory(&self, path: &Path) -> io::Result<()>;
 }
 
+/// Where SELinux keeps a file's label (xattr(7)).
+const LABEL: &str = "security.selinux";
+
+/// The label of a file; `None` where there is no such file, or labels are not kept.
+fn label(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    // Labels are some dozen bytes long.
+    let mut label = vec![0; 4096];
+    match lgetxattr(path, LABEL, &mut label[..]) {
+        Ok(length) => {
+            label.truncate(length);
+            Ok(Some(label))
+        }
+        Err(Errno::NOENT | Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
 /// The disk of this machine.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemDisk;
 
 impl Disk for SystemDisk {
-    fn write(&self, path: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
+    fn write(&self, path: &Path, bytes: &[u8], access: Access, like: &Path) -> io::Result<()> {
         let mut file =
             OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
         file.write_all(bytes)?;
@@ -67,6 +88,9 @@ impl Disk for SystemDisk {
         }
         // Behind the change of owner, which clears bits.
         file.set_permissions(Permissions::from_mode(access.mode))?;
+        if let Some(label) = label(like)? {
+            fsetxattr(&file, LABEL, &label, XattrFlags::empty())?;
+        }
         file.sync_all()
     }
 
@@ -88,5 +112,27 @@ impl Disk for SystemDisk {
 
     fn remove_directory(&self, path: &Path) -> io::Result<()> {
         std::fs::remove_dir(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_in_place_of_another_has_its_label() {
+        let directory = tempfile::tempdir().unwrap();
+        let (old, new) = (directory.path().join("old"), directory.path().join("new"));
+        std::fs::write(&old, "old").unwrap();
+        let access = Access { mode: 0o640, owner: None };
+        assert_eq!(label(&directory.path().join("absent")).unwrap(), None);
+        SystemDisk.write(&new, b"new", access, &old).unwrap();
+        // Without SELinux any text will do, for root.
+        let file = File::open(&old).unwrap();
+        let text = b"system_u:object_r:etc_t:s0\0";
+        fsetxattr(&file, LABEL, text, XattrFlags::empty()).unwrap();
+        SystemDisk.write(&new, b"new", access, &old).unwrap();
+        assert_eq!(label(&new).unwrap().as_deref(), Some(&text[..]));
+        assert_eq!(std::fs::read(&new).unwrap(), b"new");
     }
 }

@@ -258,8 +258,8 @@ impl<'a> Applier<'a> {
     fn replace(&self, path: &Path, bytes: &[u8], access: Access) -> Result<(), ApplyError> {
         let directory = path.parent().unwrap_or(Path::new("/"));
         let temporary = temporary(path);
-        self.on_disk(&temporary, |disk, located| disk.write(located, bytes, access))?;
         let to = self.host.locate(path);
+        self.on_disk(&temporary, |disk, located| disk.write(located, bytes, access, &to))?;
         self.on_disk(&temporary, |disk, located| disk.rename(located, &to))?;
         self.on_disk(directory, |disk, located| disk.sync(located))
     }
@@ -293,7 +293,7 @@ impl<'a> Applier<'a> {
         for (name, bytes) in record.kept()? {
             let access = Access { mode: 0o600, owner: None };
             let path = unfinished.join(name);
-            self.on_disk(&path, |disk, located| disk.write(located, &bytes, access))?;
+            self.on_disk(&path, |disk, located| disk.write(located, &bytes, access, located))?;
         }
         self.on_disk(&unfinished, |disk, located| disk.sync(located))?;
         Ok(record)

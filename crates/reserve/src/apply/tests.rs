@@ -63,9 +63,9 @@ impl<'a> Machine<'a> {
 }
 
 impl Disk for Machine<'_> {
-    fn write(&self, path: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
+    fn write(&self, path: &Path, bytes: &[u8], access: Access, like: &Path) -> io::Result<()> {
         let part = || drop(std::fs::write(path, &bytes[..bytes.len() / 2]));
-        self.at(|| SystemDisk.write(path, bytes, access), part)
+        self.at(|| SystemDisk.write(path, bytes, access, like), part)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -56,6 +56,39 @@ fn dracut_must_have_the_hook_at_its_point() {
 }
 
 #[test]
+fn mkinitcpio_must_call_the_hook_early_or_start_its_unit() {
+    const UNITS: &str = "usr/lib/systemd/system";
+    let generator = of(Builder::Mkinitcpio).unwrap();
+    let hook = generator.files()[1].1.bytes.clone();
+    let busybox = |config: &str, hook: &[u8]| {
+        generator.hook(&image(&[
+            ("hooks/kireji", 0o100_755, hook),
+            ("config", 0o100_644, config.as_bytes()),
+        ]))
+    };
+    assert!(busybox("MODULES=\"\"\nEARLYHOOKS=\"kireji udev\"\n", &hook).is_ok());
+    assert!(busybox("EARLYHOOKS=\"udev\"\nHOOKS=\"kireji\"\n", &hook).is_err());
+    assert!(busybox("EARLYHOOKS=\"kireji\"\n", b"other").is_err());
+    assert!(generator.hook(&image(&[])).is_err());
+
+    let unit = format!("{UNITS}/kireji.service");
+    let wanted = format!("{UNITS}/sysinit.target.wants/kireji.service");
+    let with = |text: &[u8], wanted: &str| {
+        generator.hook(&image(&[
+            ("usr/lib/systemd/systemd", 0o100_755, b""),
+            ("hooks/kireji", 0o100_755, &hook),
+            ("config", 0o100_644, b"EARLYHOOKS=\"kireji\"\n"),
+            (&unit, 0o100_644, text),
+            (wanted, 0o120_777, b"../kireji.service"),
+        ]))
+    };
+    let text = b"[Unit]\nBefore=systemd-udevd.service systemd-udev-trigger.service\n";
+    assert!(with(text, &wanted).is_ok());
+    assert!(with(b"[Unit]\nAfter=systemd-udevd.service\n", &wanted).is_err());
+    assert!(with(text, "elsewhere").is_err());
+}
+
+#[test]
 fn modules_are_found_in_their_kernel() {
     let kernel = Kernel { release: "6.1.0".into(), is_running: false, image: None, package: None };
     let found = |path| has_module(&image(&[(path, 0o100_644, b"")]), &kernel, "vfio_pci");
@@ -70,8 +103,9 @@ fn every_shell_understands_what_is_written() {
     for generator in all() {
         for (path, contents) in generator.files() {
             let text = String::from_utf8(contents.bytes).unwrap();
-            let shells: &[&str] =
-                if text.starts_with("#!/bin/bash") { &["bash"] } else { &["dash", "bash"] };
+            // mkinitcpio itself, and so what it sources, is written for bash.
+            let is_for_bash = text.starts_with("#!/bin/bash") || path.ends_with(".conf");
+            let shells: &[&str] = if is_for_bash { &["bash"] } else { &["dash", "bash"] };
             for shell in shells {
                 let done = std::process::Command::new(shell).args(["-n", "-c", &text]).status();
                 assert!(done.unwrap().success(), "{path} in {shell}");

@@ -2,7 +2,6 @@
 
 mod bls;
 mod dracut_uki;
-mod extlinux;
 mod grub;
 mod kernel_cmdline;
 mod kernelstub;
@@ -86,7 +85,8 @@ pub fn sources(host: &Sysroot, boot: &Boot) -> Result<Vec<&'static dyn Source>, 
         Loader::Grub => Ok(vec![&grub::Grub]),
         Loader::Refind if has(boot, EntryKind::Refind) => Ok(vec![&refind::Refind]),
         Loader::Limine => Ok(vec![&limine::Limine]),
-        Loader::Extlinux => Ok(vec![&extlinux::Extlinux]),
+        // Alpine's, whose images take no hook either.
+        Loader::Extlinux => unsupported(&loader.to_string()),
         Loader::SystemdBoot | Loader::Firmware | Loader::Refind => {
             let mut sources: Vec<&'static dyn Source> = Vec::new();
             let is_kernel_install = boot.placer == Placer::KernelInstall;
