@@ -152,16 +152,7 @@ struct Qemu(std::process::Child);
 impl Qemu {
     fn start(directory: &Path, image: &str, format: &str) -> Self {
         let child = Command::new("qemu-system-x86_64")
-            .args([
-                "-machine",
-                "q35",
-                "-nodefaults",
-                "-display",
-                "none",
-                "-S",
-                "-monitor",
-                "stdio",
-            ])
+            .args(["-machine", "q35", "-nodefaults", "-display", "none", "-S", "-monitor", "stdio"])
             .args(["-blockdev", &format!("driver=file,node-name=file,filename={image}")])
             .args(["-blockdev", &format!("driver={format},node-name=disk,file=file")])
             .args(["-device", "virtio-blk-pci,drive=disk"])
