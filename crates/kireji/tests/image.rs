@@ -3,8 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
+use std::io::{Read, Write};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use kireji::Exit;
 use rustix::fs::{FlockOperation, fcntl_lock};
@@ -143,6 +144,64 @@ fn what_is_no_volume_is_named() {
     assert!(!path.join("small").exists());
     done(path, &["mkfs", "disk", "--force", "--block-size", "1024"]);
     assert!(done(path, &["info", "disk"]).contains("blocks of 1024"));
+}
+
+/// A QEMU that has a disk open, until it is dropped.
+struct Qemu(std::process::Child);
+
+impl Qemu {
+    fn start(directory: &Path, image: &str, format: &str) -> Self {
+        let child = Command::new("qemu-system-x86_64")
+            .args(["-machine", "q35", "-nodefaults", "-display", "none", "-S", "-monitor", "stdio"])
+            .args(["-blockdev", &format!("driver=file,node-name=file,filename={image}")])
+            .args(["-blockdev", &format!("driver={format},node-name=disk,file=file")])
+            .args(["-device", "virtio-blk-pci,drive=disk"])
+            .current_dir(directory)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("tests need qemu-system-x86_64");
+        let mut this = Self(child);
+        // The prompt comes early; an answer when the disks are open.
+        this.0.stdin.as_mut().unwrap().write_all(b"info status\n").unwrap();
+        let mut output = this.0.stdout.take().unwrap();
+        let (mut seen, mut byte) = (Vec::new(), [0]);
+        while !seen.ends_with(b"VM status: paused") {
+            assert_eq!(output.read(&mut byte).unwrap(), 1, "{}", String::from_utf8_lossy(&seen));
+            seen.push(byte[0]);
+        }
+        this
+    }
+}
+
+impl Drop for Qemu {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+#[test]
+fn what_a_qemu_has_open_is_not_written() {
+    let directory = made();
+    let path = directory.path();
+    qemu_img(path, &["create", "-q", "-f", "qcow2", "-b", "disk", "-F", "raw", "overlay"]);
+    for (open, format) in [("disk", "raw"), ("overlay", "qcow2")] {
+        let qemu = Qemu::start(path, open, format);
+        let before = ["disk", "overlay"].map(|name| fs::read(path.join(name)).unwrap());
+        let error = fails(path, &["mkdir", open, "x"], Exit::Refused);
+        assert!(error.contains("in use by another process"), "{error}");
+        // Nor what lies below an overlay that is in use.
+        fails(path, &["mkdir", "disk", "x"], Exit::Refused);
+        fails(path, &["check", "--repair", "disk"], Exit::Refused);
+        fails(path, &["mkfs", "--force", "disk"], Exit::Refused);
+        assert!(["disk", "overlay"].map(|name| fs::read(path.join(name)).unwrap()) == before);
+        drop(qemu);
+        done(path, &["mkdir", open, "x"]);
+        done(path, &["rm", open, "x"]);
+        // Written after the overlay was made, the image is another below it.
+        qemu_img(path, &["create", "-q", "-f", "qcow2", "-b", "disk", "-F", "raw", "overlay"]);
+    }
 }
 
 fn qemu_img(directory: &Path, args: &[&str]) {

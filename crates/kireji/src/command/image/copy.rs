@@ -12,6 +12,7 @@ use bfs::{Kind, NodeId, Time};
 use super::attributes::{self, Lost};
 use super::change::split;
 use super::open::ImageVolume;
+use super::progress::{Counted, OFTEN, Progress};
 use super::{Reading, Writing, failed, host_failed, open, paths, raw};
 use crate::{CommandError, Context, Exit};
 
@@ -100,6 +101,7 @@ pub(super) fn get(args: &Args, context: &mut Context<'_>) -> Result<Exit, Comman
         return Err(CommandError::new(Exit::Usage, text));
     }
     let mut lost = Lost::default();
+    let mut progress = Progress::new(&mut *context.err, OFTEN);
     for found in found {
         let target = if into { to.join(host_name(found.name())?) } else { to.to_owned() };
         // A directory that is in the way is not what is to be replaced.
@@ -135,7 +137,7 @@ pub(super) fn get(args: &Args, context: &mut Context<'_>) -> Result<Exit, Comman
                 }
                 Kind::File => {
                     clear(&target)?;
-                    save(&mut volume, node, &metadata, &target, &mut lost)?;
+                    save(&mut volume, node, &metadata, &target, (&mut lost, &mut progress))?;
                 }
             }
         }
@@ -179,8 +181,9 @@ fn save(
     node: NodeId,
     metadata: &bfs::Metadata,
     path: &Path,
-    lost: &mut Lost,
+    (lost, progress): (&mut Lost, &mut Progress<'_>),
 ) -> Result<(), CommandError> {
+    progress.file();
     let failed = |source| host_failed("write", path, source);
     let mut file = OpenOptions::new()
         .write(true)
@@ -188,7 +191,10 @@ fn save(
         .mode(metadata.permissions & 0o777)
         .open(path)
         .map_err(failed)?;
-    pour(volume, node, |piece| file.write_all(piece).map_err(failed))?;
+    pour(volume, node, |piece| {
+        progress.bytes(piece.len());
+        file.write_all(piece).map_err(failed)
+    })?;
     attributes::save(volume, node, &file, lost)?;
     let since = Duration::from_secs(u64::try_from(metadata.modified.seconds()).unwrap_or_default());
     file.set_modified(SystemTime::UNIX_EPOCH + since).map_err(failed)
@@ -202,7 +208,8 @@ pub(super) fn put(args: &PutArgs, context: &mut Context<'_>) -> Result<Exit, Com
     let mut volume = open::write(&args.writing, context)?;
     volume.batch();
     let mut lost = Lost::default();
-    let done = put_all(&mut volume, sources, to, args, &mut lost);
+    let mut progress = Progress::new(&mut *context.err, OFTEN);
+    let done = put_all(&mut volume, (sources, to), args, &mut lost, &mut progress);
     // What was copied before an error stays.
     let written = volume.sync().map_err(failed);
     done.and(written)?;
@@ -212,10 +219,10 @@ pub(super) fn put(args: &PutArgs, context: &mut Context<'_>) -> Result<Exit, Com
 
 fn put_all(
     volume: &mut ImageVolume,
-    sources: &[PathBuf],
-    to: &str,
+    (sources, to): (&[PathBuf], &str),
     args: &PutArgs,
     lost: &mut Lost,
+    progress: &mut Progress<'_>,
 ) -> Result<(), CommandError> {
     let into = match volume.lookup(to.as_bytes()) {
         Ok(node) if volume.metadata(node).map_err(failed)?.kind == Kind::Directory => Some(node),
@@ -245,7 +252,7 @@ fn put_all(
             // A link that is named is followed; one within a directory is copied.
             let metadata = if named { path.metadata() } else { path.symlink_metadata() };
             let metadata = metadata.map_err(|source| host_failed("read", &path, source))?;
-            let node = put_one(volume, &path, &metadata, (parent, &name), args)?;
+            let node = put_one(volume, (&path, &metadata), (parent, &name), args, progress)?;
             if metadata.is_dir() {
                 let entries =
                     std::fs::read_dir(&path).map_err(|error| host_failed("read", &path, error))?;
@@ -271,10 +278,10 @@ fn put_all(
 /// Copies one file, link or directory without what is in it.
 fn put_one(
     volume: &mut ImageVolume,
-    path: &Path,
-    metadata: &Metadata,
+    (path, metadata): (&Path, &Metadata),
     (parent, name): (NodeId, &[u8]),
     args: &PutArgs,
+    progress: &mut Progress<'_>,
 ) -> Result<NodeId, CommandError> {
     let permissions = metadata.mode() & 0o7777;
     if metadata.is_dir() {
@@ -313,6 +320,8 @@ fn put_one(
         let text = format!("{} is neither a file nor a directory", path.display());
         return Err(CommandError::new(Exit::Usage, text));
     }
-    let mut file = File::open(path).map_err(|source| host_failed("read", path, source))?;
+    let file = File::open(path).map_err(|source| host_failed("read", path, source))?;
+    progress.file();
+    let mut file = Counted { inner: file, progress };
     volume.write_file(parent, name, permissions, &mut file, metadata.len()).map_err(failed)
 }

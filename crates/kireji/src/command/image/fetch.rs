@@ -6,12 +6,11 @@ use std::time::{Duration, Instant};
 use fetch::{FetchError, Options, Progress, Sources, What, fetch};
 
 use super::human;
+use super::progress::OFTEN;
 use crate::{CommandError, Context, Exit};
 
 /// How long a server may send nothing.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How often the state of a download is told.
-const OFTEN: Duration = Duration::from_secs(5);
 
 /// Arguments of `image fetch`.
 #[derive(Debug, clap::Args)]

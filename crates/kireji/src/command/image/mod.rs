@@ -11,6 +11,7 @@ mod list;
 mod make;
 mod open;
 mod paths;
+mod progress;
 mod target;
 
 use std::io::Write;
