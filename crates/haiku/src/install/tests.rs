@@ -260,7 +260,8 @@ fn an_install_that_was_cut_off_is_taken_back() {
     let before = everything(&mut whole);
     let start = whole.into_storage();
     let mut complete = 0;
-    for writes in (0..).step_by(7) {
+    let mut died_in_between = 0;
+    for writes in (0..).step_by(3) {
         let storage = Dying { bytes: start.clone(), left: writes };
         let mut disk = Volume::open(storage, &Options::default()).unwrap();
         let died = install(&mut disk, &plan).is_err();
@@ -270,13 +271,17 @@ fn an_install_that_was_cut_off_is_taken_back() {
         match remove(&mut disk, "sample") {
             // It died before anything was written down, or was taken back at once.
             Err(InstallError::NotInstalled(_)) => assert!(died),
-            other => drop(other.unwrap()),
+            other => {
+                drop(other.unwrap());
+                died_in_between += usize::from(died);
+            }
         }
         let mut after = everything(&mut disk);
         // Directories that were to be made have no record of their own yet.
         after.retain(|path, _| !path.starts_with("/home/config/settings/kireji"));
         assert_eq!(after, before, "after {writes} writes");
         if complete == 2 {
+            assert!(died_in_between > 0);
             return;
         }
     }
