@@ -185,6 +185,28 @@ fn files_go_together() {
 }
 
 #[test]
+fn both_halves_of_a_graphics_driver_are_wanted() {
+    let half = plan(&[("card.so", "graphics.so")], How::default(), &Target::default());
+    assert!(half.notes[0].contains("names the accelerant `sample.accelerant`"), "{:?}", half.notes);
+    let halves = [("card.so", "graphics.so"), ("sample.accelerant", "accelerant.so")];
+    let how = How { force: true, ..How::default() };
+    let both = plan(&halves, how, &Target::default());
+    assert_eq!(both.notes, [""; 0]);
+    let paths: Vec<_> = both.items.iter().map(|item| item.path.as_str()).collect();
+    assert_eq!(
+        paths,
+        [
+            format!("{DRIVERS}/bin/card"),
+            format!("{DRIVERS}/dev/graphics/card"),
+            "system/settings/launch/kireji-card".to_owned(),
+            "home/config/non-packaged/add-ons/accelerants/sample.accelerant".to_owned(),
+        ]
+    );
+    let other = plan(&halves[1..], how, &Target::default());
+    assert!(other.notes[0].contains("one half of a graphics driver"), "{:?}", other.notes);
+}
+
+#[test]
 fn a_package_has_the_same_files() {
     let both = [("one.so", "legacy.so"), ("two.so", "module.so")];
     let how = How { boot: true, ..How::default() };
