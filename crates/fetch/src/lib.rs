@@ -79,6 +79,12 @@ pub enum FetchError {
         /// What is wrong.
         problem: String,
     },
+    /// An address does not end with the name of a file.
+    #[error("{url} does not end with the name of a file")]
+    NoName {
+        /// The address.
+        url: String,
+    },
     /// The page does not have what is asked for.
     #[error("{url} lists no image {wanted}")]
     NotListed {
@@ -205,10 +211,7 @@ pub fn fetch(
     std::fs::create_dir_all(cache).map_err(file_failed("make", cache))?;
     let web = Web::new(options.patience);
     let url = names::address(what, &options.sources, &web)?;
-    let name = names::file_name(&url).ok_or_else(|| FetchError::Nonsense {
-        url: url.clone(),
-        problem: "no name of a file at its end".to_owned(),
-    })?;
+    let name = names::file_name(&url).ok_or_else(|| FetchError::NoName { url: url.clone() })?;
     let path = cache.join(&name);
     // Two processes would write one file.
     let lock_path = cache.join(format!("{name}.lock"));

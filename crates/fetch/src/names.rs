@@ -141,10 +141,13 @@ fn joined(page: &str, link: &str) -> Option<String> {
 pub(crate) fn file_name(url: &str) -> Option<String> {
     let path = url.split_once("://")?.1.split(['?', '#']).next()?;
     let (_, name) = path.rsplit_once('/')?;
+    is_name(name).then(|| name.to_owned())
+}
+
+/// Whether a server's name for a file can be the name of a file here.
+pub(crate) fn is_name(name: &str) -> bool {
     let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '+' | '~');
-    let ok =
-        !name.is_empty() && !name.starts_with('.') && name.len() < 200 && name.chars().all(fine);
-    ok.then(|| name.to_owned())
+    !name.is_empty() && !name.starts_with('.') && name.len() < 200 && name.chars().all(fine)
 }
 
 #[cfg(test)]

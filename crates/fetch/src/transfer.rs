@@ -14,6 +14,8 @@ use crate::{FetchError, LARGEST, Progress, file_failed};
 
 /// How often a server is asked again without anything having come.
 const ATTEMPTS: u32 = 3;
+/// What part of the patience goes by before that.
+const PAUSE: u32 = 15;
 /// Bytes that are read at once.
 const PIECE: usize = 128 << 10;
 
@@ -58,6 +60,9 @@ pub(crate) fn download(
             return Err(error);
         }
         progress(Progress::Again { reason: &error.to_string() });
+        if !came {
+            std::thread::sleep(web.patience / PAUSE);
+        }
     }
 }
 

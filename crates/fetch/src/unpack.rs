@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use zip::ZipArchive;
 
+use crate::names::is_name;
 use crate::{FetchError, LARGEST, file_failed};
 
 /// What an image's name ends with.
@@ -32,9 +33,7 @@ pub(crate) fn unpack(archive: &Path, directory: &Path) -> Result<PathBuf, FetchE
         // Only the last part: a path could lead anywhere.
         let Ok(name) = name else { continue };
         let leaf = name.rsplit(['/', '\\']).next().unwrap_or_default().to_owned();
-        let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '+' | '~');
-        let is_name = leaf.chars().all(fine) && !leaf.starts_with('.') && leaf.len() < 200;
-        if is_name && ENDINGS.iter().any(|ending| leaf.ends_with(ending)) {
+        if is_name(&leaf) && ENDINGS.iter().any(|ending| leaf.ends_with(ending)) {
             images.push((index, leaf));
         }
     }

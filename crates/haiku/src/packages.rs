@@ -238,3 +238,88 @@ pub fn add_ons<S: Storage>(volume: &mut Volume<S>) -> Result<Vec<PackagedAddOn>,
     }
     Ok(add_ons)
 }
+
+#[cfg(test)]
+mod tests {
+    use bfs::MakeOptions;
+
+    use super::*;
+    use crate::hpkg::samples::{file, link, package};
+
+    /// A volume with these packages, each by its path.
+    fn volume(packages: &[(&str, &[u8])]) -> Volume<Vec<u8>> {
+        let mut volume = Volume::make(vec![0; 12 << 20], &MakeOptions::new("Haiku")).unwrap();
+        let mut directory = |path: &str| {
+            let mut at = volume.root();
+            for part in path.split('/') {
+                at = volume
+                    .entry(at, part.as_bytes())
+                    .or_else(|_| volume.create_directory(at, part.as_bytes(), 0o755))
+                    .unwrap();
+            }
+            at
+        };
+        let places = Hierarchy::ALL.map(|hierarchy| directory(hierarchy.packages()));
+        for (path, bytes) in packages {
+            let (place, name) = match path.strip_prefix("home/") {
+                Some(name) => (places[1], name),
+                None => (places[0], *path),
+            };
+            let (mut source, size) = (*bytes, bytes.len() as u64);
+            volume.write_file(place, name.as_bytes(), 0o644, &mut source, size).unwrap();
+        }
+        volume
+    }
+
+    #[test]
+    fn the_kernel_is_that_of_the_package_haiku() {
+        let wide = package("haiku", &[("kernel_x86_64", file(b"kernel"))]);
+        let narrow = package("haiku", &[("kernel_x86", file(b"kernel"))]);
+        let other = package("haiku", &[("kernel_arm64", file(b"kernel"))]);
+        let kernel = |packages: &[(&str, &[u8])]| kernel(&mut volume(packages));
+        let found = kernel(&[("haiku_devel-1.hpkg", &other), ("haiku-r1-1.hpkg", &wide)]).unwrap();
+        assert_eq!(found, ("haiku-r1-1.hpkg".to_owned(), b"kernel".to_vec()));
+        assert!(kernel(&[("haiku.hpkg", &wide)]).is_ok());
+        let error = kernel(&[("haiku-1.hpkg", &narrow)]).unwrap_err();
+        assert!(matches!(error, PackagesError::Bits32(_)), "{error}");
+        let error = kernel(&[("haiku-1.hpkg", &other)]).unwrap_err();
+        assert!(matches!(error, PackagesError::NoKernel(_)), "{error}");
+        let error = kernel(&[("home/haiku-1.hpkg", &wide), ("haiku-1.txt", &wide)]).unwrap_err();
+        assert!(matches!(error, PackagesError::NoHaiku), "{error}");
+        let error = kernel(&[("haiku-1.hpkg", b"text")]).unwrap_err();
+        assert!(matches!(error, PackagesError::Package { .. }), "{error}");
+    }
+
+    #[test]
+    fn add_ons_are_those_of_all_packages_that_can_be_read() {
+        let haiku = package(
+            "haiku",
+            &[
+                ("add-ons/kernel/busses/scsi/ahci", file(b"x")),
+                ("add-ons/kernel/boot/ahci", link("../busses/scsi/ahci")),
+                ("add-ons/kernel/boot/odd", link("../../../../x")),
+                ("lib/libroot.so", file(b"x")),
+                ("bin/ls", file(b"x")),
+            ],
+        );
+        let own = package("haiku", &[("add-ons/kernel/drivers/bin/mine", file(b"x"))]);
+        let packages: [(&str, &[u8]); 3] =
+            [("haiku-r1_x-1.hpkg", &haiku), ("broken-1.hpkg", b"text"), ("home/mine-2.hpkg", &own)];
+        let found = add_ons(&mut volume(&packages)).unwrap();
+        let found: Vec<_> = found
+            .iter()
+            .map(|entry| (entry.package.as_str(), entry.path.as_str(), entry.leads_to()))
+            .collect();
+        let ahci = "add-ons/kernel/busses/scsi/ahci";
+        assert_eq!(
+            found,
+            [
+                ("haiku", "add-ons/kernel/boot/ahci", Some(ahci.to_owned())),
+                ("haiku", "add-ons/kernel/boot/odd", None),
+                ("haiku", ahci, None),
+                ("haiku", "lib/libroot.so", None),
+                ("mine", "add-ons/kernel/drivers/bin/mine", None),
+            ]
+        );
+    }
+}

@@ -80,7 +80,7 @@ impl Report {
     /// Adds what is wrong with it in a volume whose packages have `packaged`: modules and libraries
     /// that are not there.
     pub fn compare(&mut self, packaged: &[PackagedAddOn]) {
-        rules::uses(&self.uses, packaged, &mut self.findings);
+        rules::uses(&self.uses, &self.modules, packaged, &mut self.findings);
         if !self.kind.is_kernel() {
             rules::libraries(&self.libraries, packaged, &mut self.findings);
         }
@@ -215,6 +215,61 @@ mod tests {
         let wrong: Vec<_> =
             report.findings.iter().filter(|finding| finding.rule == Rule::ModuleName).collect();
         assert_eq!(wrong.len(), 2, "{:#?}", report.findings);
+    }
+
+    fn packaged(paths: &[&str]) -> Vec<PackagedAddOn> {
+        let entry = |path: &&str| PackagedAddOn {
+            package: "haiku".to_owned(),
+            hierarchy: crate::packages::Hierarchy::System,
+            path: (*path).to_owned(),
+            target: None,
+        };
+        paths.iter().map(entry).collect()
+    }
+
+    #[test]
+    fn a_graphics_driver_has_two_halves() {
+        let kernel = check(&sample("graphics"), None, None).unwrap();
+        assert_eq!(kernel.kind, Kind::Legacy);
+        assert_eq!(kernel.findings, []);
+        assert_eq!(kernel.accelerants, ["sample.accelerant"]);
+        let other = check(&sample("accelerant"), None, None).unwrap();
+        assert_eq!(other.kind, Kind::Accelerant);
+        assert_eq!(other.libraries, ["libroot.so", "libc.so.6"]);
+        // Nothing of what the kernel's loader wants is asked of it.
+        assert_eq!(rules(&other), [Rule::Hash, Rule::Library], "{:#?}", other.findings);
+        assert!(!other.is_loadable());
+    }
+
+    #[test]
+    fn what_it_asks_for_is_looked_up_in_the_packages() {
+        let report = check(&sample("graphics"), None, None).unwrap();
+        assert_eq!(report.uses, ["bus_managers/pci/v1"]);
+        for (paths, missing) in [
+            (&[][..], 0),
+            (&["add-ons/kernel/bus_managers/pci"], 0),
+            (&["add-ons/kernel/bus_managers/pc"], 1),
+            (&["lib/libroot.so"], 1),
+        ] {
+            let mut report = report.clone();
+            report.compare(&packaged(paths));
+            assert_eq!(rules(&report), vec![Rule::MissingModule; missing], "{paths:?}");
+            assert!(report.is_loadable());
+        }
+        // The kernel itself has the device manager; its own modules it has, too.
+        let mut report = report.clone();
+        report.uses = vec!["system/device_manager/v1".to_owned(), "drivers/x/v1".to_owned()];
+        report.modules = vec!["drivers/x/v1".to_owned()];
+        report.compare(&packaged(&["lib/libroot.so"]));
+        assert_eq!(report.findings, []);
+        let mut report = check(&sample("accelerant"), None, None).unwrap();
+        report.compare(&packaged(&["lib/libbe.so"]));
+        let missing = report.findings.iter().filter(|finding| finding.rule == Rule::Library);
+        let problems: Vec<_> = missing.map(|finding| finding.problem.as_str()).collect();
+        assert_eq!(
+            problems,
+            ["it is linked against Linux's `libc.so.6`", "no package has the library `libroot.so`"]
+        );
     }
 
     #[test]

@@ -236,13 +236,25 @@ pub(super) fn untyped(file: &File<'_>, findings: &mut Vec<Finding>) {
     }
 }
 
+/// Directories of modules that are files; others, such as `system/device_manager/v1`, are in the
+/// kernel itself (src/system/kernel/module.cpp, sBuiltInModules).
+const IN_FILES: [&str; 6] =
+    ["bus_managers/", "busses/", "drivers/", "file_systems/", "generic/", "network/"];
+
 /// Modules that it asks for, against those that packages have: a module is in the file whose path
-/// its name begins with.
-pub(super) fn uses(uses: &[String], packaged: &[PackagedAddOn], findings: &mut Vec<Finding>) {
+/// its name begins with. There may be more beside packages, so that it is a warning.
+pub(super) fn uses(
+    uses: &[String],
+    own: &[String],
+    packaged: &[PackagedAddOn],
+    findings: &mut Vec<Finding>,
+) {
     if packaged.is_empty() {
         return;
     }
-    for name in uses {
+    let of_a_file =
+        |name: &&String| IN_FILES.iter().any(|top| name.starts_with(top)) && !own.contains(name);
+    for name in uses.iter().filter(of_a_file) {
         let is_in = |entry: &PackagedAddOn| {
             entry.path.strip_prefix("add-ons/kernel/").is_some_and(|place| {
                 name.strip_prefix(place).is_some_and(|rest| rest.starts_with('/'))
@@ -250,7 +262,7 @@ pub(super) fn uses(uses: &[String], packaged: &[PackagedAddOn], findings: &mut V
         };
         if !packaged.iter().any(is_in) {
             let problem = format!("no package has the module `{name}`, which it asks for");
-            error(findings, Rule::MissingModule, problem);
+            warning(findings, Rule::MissingModule, problem);
         }
     }
 }

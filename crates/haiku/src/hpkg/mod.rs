@@ -12,6 +12,8 @@
 mod attributes;
 mod contents;
 mod heap;
+#[cfg(test)]
+pub(crate) mod samples;
 mod write;
 
 use std::fs::File;

@@ -15,10 +15,13 @@ const LARGEST_SETTINGS: u64 = 1 << 20;
 /// # Errors
 /// The volume or a settings file cannot be read or written. If nothing of it was installed before,
 /// what was done already is taken back as far as that is possible.
+///
+/// It is done in a batch, and synced; what the caller does after it is in the batch too.
 pub fn install<S: Storage>(
     volume: &mut Volume<S>,
     plan: &Plan,
 ) -> Result<Vec<Change>, InstallError> {
+    volume.batch();
     let mut record = Record::read(volume)?;
     let planned = |path: &str| plan.items.iter().any(|item| item.path == path);
     let ours = |installed: &Installed| installed.items.iter().any(|item| planned(&item.path));
@@ -171,7 +174,10 @@ fn put<S: Storage>(volume: &mut Volume<S>, item: &Item) -> Result<Option<Change>
 ///
 /// # Errors
 /// No such driver was installed; the volume or a settings file cannot be read or written.
+///
+/// It is done in a batch, and synced; what the caller does after it is in the batch too.
 pub fn remove<S: Storage>(volume: &mut Volume<S>, name: &str) -> Result<Vec<Change>, InstallError> {
+    volume.batch();
     let mut record = Record::read(volume)?;
     let is_it = |item: &record::Item| item.add_on && paths::name(&item.path) == name;
     let (gone, kept): (Vec<_>, Vec<_>) =

@@ -185,6 +185,28 @@ fn files_go_together() {
 }
 
 #[test]
+fn both_halves_of_a_graphics_driver_are_wanted() {
+    let half = plan(&[("card.so", "graphics.so")], How::default(), &Target::default());
+    assert!(half.notes[0].contains("names the accelerant `sample.accelerant`"), "{:?}", half.notes);
+    let halves = [("card.so", "graphics.so"), ("sample.accelerant", "accelerant.so")];
+    let how = How { force: true, ..How::default() };
+    let both = plan(&halves, how, &Target::default());
+    assert_eq!(both.notes, [""; 0]);
+    let paths: Vec<_> = both.items.iter().map(|item| item.path.as_str()).collect();
+    assert_eq!(
+        paths,
+        [
+            format!("{DRIVERS}/bin/card"),
+            format!("{DRIVERS}/dev/graphics/card"),
+            "system/settings/launch/kireji-card".to_owned(),
+            "home/config/non-packaged/add-ons/accelerants/sample.accelerant".to_owned(),
+        ]
+    );
+    let other = plan(&halves[1..], how, &Target::default());
+    assert!(other.notes[0].contains("one half of a graphics driver"), "{:?}", other.notes);
+}
+
+#[test]
 fn a_package_has_the_same_files() {
     let both = [("one.so", "legacy.so"), ("two.so", "module.so")];
     let how = How { boot: true, ..How::default() };
@@ -260,7 +282,8 @@ fn an_install_that_was_cut_off_is_taken_back() {
     let before = everything(&mut whole);
     let start = whole.into_storage();
     let mut complete = 0;
-    for writes in (0..).step_by(7) {
+    let mut died_in_between = 0;
+    for writes in (0..).step_by(3) {
         let storage = Dying { bytes: start.clone(), left: writes };
         let mut disk = Volume::open(storage, &Options::default()).unwrap();
         let died = install(&mut disk, &plan).is_err();
@@ -270,13 +293,17 @@ fn an_install_that_was_cut_off_is_taken_back() {
         match remove(&mut disk, "sample") {
             // It died before anything was written down, or was taken back at once.
             Err(InstallError::NotInstalled(_)) => assert!(died),
-            other => drop(other.unwrap()),
+            other => {
+                drop(other.unwrap());
+                died_in_between += usize::from(died);
+            }
         }
         let mut after = everything(&mut disk);
         // Directories that were to be made have no record of their own yet.
         after.retain(|path, _| !path.starts_with("/home/config/settings/kireji"));
         assert_eq!(after, before, "after {writes} writes");
         if complete == 2 {
+            assert!(died_in_between > 0);
             return;
         }
     }

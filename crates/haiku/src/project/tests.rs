@@ -3,7 +3,8 @@ use std::process::Command;
 
 use super::*;
 use crate::driver::{Kernel, Kind, check};
-use crate::hpkg::{About, NewContent, NewEntry, Package, write};
+use crate::hpkg::Package;
+use crate::hpkg::samples::{file, link, package};
 
 fn data(name: &str) -> String {
     format!("{}/tests/data/sdk/{name}", env!("CARGO_MANIFEST_DIR"))
@@ -89,41 +90,17 @@ fn the_options_are_those_of_the_makefile() {
     }
 }
 
-fn package(name: &str, entries: &[(&str, &str)]) -> Vec<u8> {
-    let text = || "x".to_owned();
-    let about = About {
-        name: name.to_owned(),
-        version: "1".to_owned(),
-        revision: 1,
-        architecture: "x86_64".to_owned(),
-        summary: text(),
-        vendor: text(),
-        packager: text(),
-        copyright: text(),
-        license: text(),
-        requires: Vec::new(),
-    };
-    let entry = |(path, text): &(&str, &str)| NewEntry {
-        path: (*path).to_owned(),
-        content: match text.strip_prefix("-> ") {
-            Some(target) => NewContent::Symlink(target.to_owned()),
-            None => NewContent::File { bytes: text.as_bytes().to_vec(), executable: false },
-        },
-    };
-    write(&about, &entries.iter().map(entry).collect::<Vec<_>>(), 0).unwrap()
-}
-
 #[test]
 fn an_sdk_is_what_a_package_has_to_build_against() {
     let devel = package(
         "haiku_devel",
         &[
-            ("develop/headers/os/PCI.h", "pci"),
-            ("develop/headers/os/same.h", "-> PCI.h"),
-            ("develop/headers/os/out.h", "-> ../../../../../etc/passwd"),
-            ("develop/headers/os/far.h", "-> /etc/passwd"),
-            ("develop/lib/_KERNEL_", "kernel"),
-            ("develop/lib/libbe.so", "more"),
+            ("develop/headers/os/PCI.h", file(b"pci")),
+            ("develop/headers/os/same.h", link("PCI.h")),
+            ("develop/headers/os/out.h", link("../../../../../etc/passwd")),
+            ("develop/headers/os/far.h", link("/etc/passwd")),
+            ("develop/lib/_KERNEL_", file(b"kernel")),
+            ("develop/lib/libbe.so", file(b"more")),
         ],
     );
     let sdk = Sdk::read(&mut Package::open(devel.as_slice()).unwrap()).unwrap();
@@ -140,12 +117,12 @@ fn an_sdk_is_what_a_package_has_to_build_against() {
     assert!(sdk.has_headers() && sdk.has_kernel());
 
     // Of the package `haiku`, the kernel as a shared object.
-    let haiku = package("haiku", &[("kernel_x86_64", "\x7fELF............\u{2}\0more")]);
+    let haiku = package("haiku", &[("kernel_x86_64", file(b"\x7fELF............\x02\0more"))]);
     let sdk = Sdk::read(&mut Package::open(haiku.as_slice()).unwrap()).unwrap();
     assert!(!sdk.has_headers() && sdk.has_kernel());
     assert_eq!(&sdk.files[0].1[16..18], [3, 0]);
 
-    let other = package("other", &[("bin/x", "x")]);
+    let other = package("other", &[("bin/x", file(b"x"))]);
     let error = Sdk::read(&mut Package::open(other.as_slice()).unwrap()).unwrap_err();
     assert!(matches!(error, SdkError::Nothing(_)), "{error}");
 }

@@ -100,6 +100,7 @@ fn failed(error: FetchError) -> CommandError {
             (Exit::Image, Some("`kireji image fetch ADDRESS` takes it without one"))
         }
         FetchError::File { source, .. } => (Exit::of_io(source), None),
+        FetchError::NoName { .. } => (Exit::Usage, None),
         FetchError::Busy(_) => (Exit::Refused, None),
         FetchError::Stalled { .. } | FetchError::Truncated { .. } => {
             (Exit::HostCannot, Some("the same command goes on where it ended"))
