@@ -60,6 +60,8 @@ pub enum Command {
     /// Run a guest with the card
     #[command(after_long_help = help::RUN)]
     Run(Box<command::run::Args>),
+    /// Trust the arguments for QEMU of the project in this directory
+    Trust(command::trust::Args),
     /// List the runs
     Runs(command::runs::Args),
     /// Show the log of a run

@@ -28,6 +28,7 @@ pub mod snapshot;
 pub mod status;
 pub mod take;
 mod target;
+pub mod trust;
 pub mod undo;
 pub mod verify;
 
@@ -54,6 +55,7 @@ pub fn run(cli: Cli, context: &mut Context<'_>) -> Result<Code, CommandError> {
         Command::Reserve(args) => reserve::run(&args, context)?,
         Command::Verify(args) => verify::run(&args, context)?,
         Command::Release(args) => release::run(&args, context)?,
+        Command::Trust(args) => trust::run(&args, context)?,
         Command::Undo(args) => undo::run(&args, context)?,
         Command::Take(args) => take::run(&args, context)?,
         Command::Return(args) => give_back::run(&args, context)?,
