@@ -403,3 +403,25 @@ fn a_project_file_holds_what_is_to_be_run() {
         assert!(err.contains(says), "{file}: {err}");
     }
 }
+
+#[test]
+fn a_report_has_what_happened_and_no_hardware_address() {
+    use std::io::Read;
+    let place = Place::new();
+    let script = said(&format!("{CLAIM}{LOADED}legacy: address 52:54:00:ab:cd:ef\r\n"));
+    assert_eq!(place.run_driver(&script, &[]).status.code(), Some(0));
+    let output = place.path("report.zip");
+    let made = place.kireji(&["report", "--output", &output]);
+    assert_eq!(made.status.code(), Some(0), "{}", text(&made.stderr));
+    let mut zip = zip::ZipArchive::new(std::fs::File::open(&output).unwrap()).unwrap();
+    for name in ["meta.json", "argv.json", "end.json", "events.jsonl", "qemu.log", "serial.log"] {
+        assert!(zip.by_name(name).is_ok(), "{name} is missing");
+    }
+    let mut log = String::new();
+    zip.by_name("serial.log").unwrap().read_to_string(&mut log).unwrap();
+    assert!(log.contains("legacy: found at 0:2.0"), "{log}");
+    assert!(log.contains("legacy: address ") && !log.contains("52:54:00:ab:cd:ef"), "{log}");
+    // What is there stays.
+    let again = place.kireji(&["report", "--output", &output]);
+    assert!(text(&again.stderr).contains("cannot write"), "{}", text(&again.stderr));
+}

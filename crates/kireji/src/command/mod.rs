@@ -17,6 +17,7 @@ mod pending;
 pub mod recover;
 mod refuse;
 pub mod release;
+pub mod report;
 pub mod reserve;
 mod rom;
 pub mod run;
@@ -65,6 +66,7 @@ pub fn run(cli: Cli, context: &mut Context<'_>) -> Result<Code, CommandError> {
         Command::Explain(args) => explain::run(&args, context)?,
         Command::Run(args) => run::run(&args, context)?,
         Command::Runs(args) => runs::run(&args, context)?,
+        Command::Report(args) => report::run(&args, context)?,
         Command::Log(args) => runs::log(&args, context)?,
         Command::Backtrace(args) => backtrace::run(&args, context)?,
         Command::Driver(args) => driver::run(&args, context)?,
