@@ -4,6 +4,7 @@ mod ask;
 mod ci;
 mod demo;
 mod dist;
+mod haiku;
 mod host_packages;
 mod process;
 mod provision;
@@ -11,6 +12,7 @@ mod report;
 mod test;
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -33,9 +35,17 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum What {
     /// Show what kireji does: on this machine, then in the lab
-    Demo,
+    Demo {
+        /// Rather show the driver loop, on this image of Haiku
+        #[arg(long, value_name = "IMAGE")]
+        haiku: Option<PathBuf>,
+    },
     /// Run every test
-    Test,
+    Test {
+        /// Run the driver loop on this image of Haiku, and nothing else
+        #[arg(long, value_name = "IMAGE")]
+        haiku: Option<PathBuf>,
+    },
     /// Run every check, then every test
     Ci,
     /// Make the static program, a Debian package, completions and manual pages
@@ -58,9 +68,11 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<()> {
     let consent = Consent::of(arguments.yes);
     let report = Report::new();
-    match arguments.command {
-        What::Demo => demo::demo(&report, consent),
-        What::Test => test::test(&report, consent),
+    match &arguments.command {
+        What::Demo { haiku: Some(image) } => haiku::demo(&report, image),
+        What::Demo { haiku: None } => demo::demo(&report, consent),
+        What::Test { haiku: Some(image) } => haiku::test(&report, image),
+        What::Test { haiku: None } => test::test(&report, consent),
         What::Ci => ci::ci(&report, consent),
         What::Dist => {
             writeln!(std::io::stdout(), "{}", dist::dist(&report)?.display())?;

@@ -60,6 +60,8 @@ pub enum Command {
     /// Run a guest with the card
     #[command(after_long_help = help::RUN)]
     Run(Box<command::run::Args>),
+    /// Trust the arguments for QEMU of the project in this directory
+    Trust(command::trust::Args),
     /// List the runs
     Runs(command::runs::Args),
     /// Show the log of a run
@@ -67,6 +69,8 @@ pub enum Command {
     /// Tell what a log says of a panic, with functions, files and lines
     #[command(after_long_help = help::BACKTRACE)]
     Backtrace(command::backtrace::Args),
+    /// Pack what a run left in one file, without what identifies its owner
+    Report(command::report::Args),
     /// Capture what kireji reads of this host in one file, without what identifies its owner
     Snapshot(command::snapshot::Args),
     /// Look into a Haiku image, and change it without booting it

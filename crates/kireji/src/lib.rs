@@ -11,6 +11,7 @@ mod context;
 mod error;
 mod exit;
 mod help;
+mod project;
 mod shown;
 mod signals;
 mod streams;

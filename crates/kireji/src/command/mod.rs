@@ -17,6 +17,7 @@ mod pending;
 pub mod recover;
 mod refuse;
 pub mod release;
+pub mod report;
 pub mod reserve;
 mod rom;
 pub mod run;
@@ -28,6 +29,7 @@ pub mod snapshot;
 pub mod status;
 pub mod take;
 mod target;
+pub mod trust;
 pub mod undo;
 pub mod verify;
 
@@ -54,6 +56,7 @@ pub fn run(cli: Cli, context: &mut Context<'_>) -> Result<Code, CommandError> {
         Command::Reserve(args) => reserve::run(&args, context)?,
         Command::Verify(args) => verify::run(&args, context)?,
         Command::Release(args) => release::run(&args, context)?,
+        Command::Trust(args) => trust::run(&args, context)?,
         Command::Undo(args) => undo::run(&args, context)?,
         Command::Take(args) => take::run(&args, context)?,
         Command::Return(args) => give_back::run(&args, context)?,
@@ -63,6 +66,7 @@ pub fn run(cli: Cli, context: &mut Context<'_>) -> Result<Code, CommandError> {
         Command::Explain(args) => explain::run(&args, context)?,
         Command::Run(args) => run::run(&args, context)?,
         Command::Runs(args) => runs::run(&args, context)?,
+        Command::Report(args) => report::run(&args, context)?,
         Command::Log(args) => runs::log(&args, context)?,
         Command::Backtrace(args) => backtrace::run(&args, context)?,
         Command::Driver(args) => driver::run(&args, context)?,

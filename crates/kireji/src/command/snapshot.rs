@@ -75,7 +75,7 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
 }
 
 /// Reads whatever a command that only looks may read.
-fn look(sysroot: &Sysroot) -> Result<Record, CommandError> {
+pub(super) fn look(sysroot: &Sysroot) -> Result<Record, CommandError> {
     let host = Host::read(sysroot)?;
     let facts = Facts::read(sysroot, &host);
     let mut devices = Devices::read(sysroot, &host, host.functions());
@@ -166,7 +166,7 @@ fn database(sysroot: &Sysroot) -> Result<String, CommandError> {
 }
 
 /// The names of the host, and of the people who use it.
-fn names_of_people(sysroot: &Sysroot) -> Vec<String> {
+pub(super) fn names_of_people(sysroot: &Sysroot) -> Vec<String> {
     let text = |path: &str| sysroot.text(path).unwrap_or_default();
     let mut names = vec![text("/proc/sys/kernel/hostname"), text("/etc/hostname")];
     // A name with a domain is also written without it.
@@ -187,7 +187,7 @@ fn names_of_people(sysroot: &Sysroot) -> Vec<String> {
 }
 
 /// Random, so that nobody finds a serial number by trying them all.
-fn key() -> Result<[u8; 32], CommandError> {
+pub(super) fn key() -> Result<[u8; 32], CommandError> {
     let mut key = [0; 32];
     std::fs::File::open("/dev/urandom")
         .and_then(|mut random| random.read_exact(&mut key))

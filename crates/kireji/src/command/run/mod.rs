@@ -9,6 +9,7 @@ mod goal;
 mod inhibit;
 mod leased;
 mod prepare;
+mod project;
 mod qemu;
 mod record;
 mod report;
@@ -46,8 +47,10 @@ pub(super) use session::run_error;
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
+#[command(args_override_self = true)]
 pub struct Args {
-    /// Haiku's image: anyboot, raw, qcow2 or VMDK. It is never written, but for `--persist`
+    /// Haiku's image: anyboot, raw, qcow2 or VMDK. It is never written, but for `--persist`. Or a
+    /// target of `kireji.toml`; without either, its default target
     #[arg(value_parser = absolute)]
     image: Option<PathBuf>,
     /// The guest: Haiku from an image, or the reference guest, this host's own Linux with the
@@ -251,6 +254,8 @@ fn emulated(text: &str) -> Result<machine::Emulated, String> {
 /// # Errors
 /// Something is missing, would be lost, or failed; the card is back then, or the error says not.
 pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
+    let of_project = project::expand(args, context)?;
+    let args = of_project.as_ref().unwrap_or(args);
     checks::options(args)?;
     goal::check(args)?;
     if args.goal.watch {

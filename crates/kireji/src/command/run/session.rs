@@ -191,6 +191,8 @@ impl Session<'_> {
         let told = |mut panic: Panic| {
             let remarks = symbolise(&mut panic, &self.load.symbols(args, context));
             record.tell(&Told::Panic { panic: &panic }, context);
+            // The report says more than the end of what the debugger said.
+            record.is_quiet = false;
             if !args.json {
                 let shown = backtrace::write(&panic, context.err).map_err(CommandError::from);
                 record.keep(shown);
