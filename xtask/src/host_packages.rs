@@ -29,7 +29,7 @@ struct Needed {
     pacman: Option<&'static str>,
 }
 
-const NEEDED: [Needed; 14] = [
+const NEEDED: [Needed; 16] = [
     Needed {
         program: "busybox",
         apt: Some("busybox"),
