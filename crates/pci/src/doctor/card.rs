@@ -48,6 +48,10 @@ pub fn check_card(case: &CardCase) -> Vec<Finding> {
         findings.push(power(function, facts));
         if function.class.is_display() {
             findings.push(framebuffer(case, function));
+        }
+        // Of other cards it is told where it was asked for.
+        let is_read = facts.rom.as_ref().is_some_and(|rom| rom.known().is_some());
+        if function.class.is_display() || is_read {
             findings.extend(option_rom(function, facts));
         }
     }
