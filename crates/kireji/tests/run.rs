@@ -121,9 +121,11 @@ fn what_qemu_cannot_do_is_told_before_the_card_is_taken() {
 #[test]
 fn a_dry_run_prints_arguments_and_makes_nothing() {
     let place = Place::new();
-    let ended = place.run("good.image", &["--device", NIC, "--accel", "tcg", "--dry-run"]);
+    let ended = place.run("good.image", &["--device", NIC, "--accel", "tcg", "--dry-run", "--gdb"]);
     assert_eq!(ended.exit, Exit::Done, "{}", ended.err);
     assert!(ended.out.lines().any(|line| line.starts_with("vfio-pci,host=0000:00:03.0")));
+    // Nobody else's machine reaches the stub.
+    assert!(ended.out.contains("-gdb\ntcp:127.0.0.1:1234\n"), "{}", ended.out);
     assert!(!place.kernel.tree.locate("/home").exists());
     assert!(!place.kernel.tree.locate("/run").exists());
 }

@@ -17,7 +17,8 @@ const LARGEST_KERNEL: u64 = 16 << 20;
 /// What is wrong with a trace.
 pub(super) fn damage(trace: &RawTrace) -> BTreeSet<Damage> {
     let mut found = trace.damage.clone();
-    if !(trace.has_stack && trace.has_heading && trace.thread.is_some()) {
+    // Before there are threads, a trace has neither a name nor bounds of the stack.
+    if !trace.has_heading || trace.has_stack != trace.thread.is_some() {
         found.insert(Damage::MissingLines);
     }
     if !trace.is_over || !has_end(trace) {

@@ -163,7 +163,19 @@ fn each_way_into_the_debugger_has_its_guilty_frame() {
             ),
             "Debugger; mine write_it; []",
         ),
+        // Before there are threads.
+        (
+            panics("x", vec![F("kernel_x86_64 main", 0x100)])
+                .replace("Thread 28 \"test\" running on CPU 0", "Running on CPU 0")
+                .replace(TRACE, TRACE.split_at(TRACE.find("frame ").unwrap()).1),
+            "Panic; kernel_x86_64 main; []",
+        ),
         // What is missing is said.
+        (
+            panics("x", vec![F("kernel_x86_64 main", 0x100)])
+                .replace(TRACE, TRACE.split_at(TRACE.find("frame ").unwrap()).1),
+            "Panic; kernel_x86_64 main; [MissingLines]",
+        ),
         ("PANIC: x\r\n".to_owned(), "Panic; nobody; [CutShort]"),
         ("kdebug> ".to_owned(), "Debugger; nobody; [NoBeginning, MissingLines]"),
         (

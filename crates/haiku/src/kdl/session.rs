@@ -11,7 +11,7 @@ use super::guilty::{self, Cause};
 use super::parse;
 use super::report::{Damage, Frame, Kind, Panic, Thread, Trace};
 use super::title;
-use super::trace::{RawTrace, Taken, is_repetition};
+use super::trace::{RawTrace, Taken, is_heading, is_repetition};
 
 /// Lines of a panic without a debugger, after which it is none: something else wrote the word.
 const PATIENCE: u32 = 256;
@@ -130,8 +130,9 @@ impl Session {
         if let Some(thread) = parse::trace_head(line) {
             return self.turn_to(Reading::Trace(RawTrace::new(Some(thread))));
         }
-        if !matches!(self.reading, Reading::Trace(_)) && parse::frame(line).is_some() {
-            // Its head is lost.
+        let is_trace = || is_heading(line) || parse::frame(line).is_some();
+        if !matches!(self.reading, Reading::Trace(_)) && is_trace() {
+            // Its head is lost, or there was no thread yet.
             self.turn_to(Reading::Trace(RawTrace::new(None)));
         }
         match &mut self.reading {
@@ -276,6 +277,8 @@ impl Session {
         let comes_alone = !matches!(kind, Kind::DoubleFault | Kind::Debugger);
         add(traces.is_empty() && self.is_prompted && comes_alone, Damage::MissingLines);
         let running = self.running.as_ref().and_then(|(thread, _)| thread.as_ref());
+        let lacks_head = |trace: &RawTrace| running.is_some() && trace.thread.is_none();
+        add(traces.iter().any(|trace| lacks_head(trace)), Damage::MissingLines);
         let is_another = |trace: &RawTrace| {
             running.is_some() && trace.thread.is_some() && trace.thread.as_ref() != running
         };

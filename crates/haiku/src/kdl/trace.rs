@@ -108,7 +108,7 @@ impl RawTrace {
             iframe.vector = Some(vector);
         } else if line.starts_with("    kernel stack: 0x") {
             self.has_stack = true;
-        } else if line.starts_with("frame ") && line.ends_with("<image>:function + offset") {
+        } else if is_heading(line) {
             self.has_heading = true;
         } else if line.starts_with("initial commands: ") {
             return Taken::Over;
@@ -158,6 +158,11 @@ impl RawTrace {
 /// Whether an address is in the half of the kernel; 32-bit addresses have a half of their own.
 pub(super) fn is_high(address: u64) -> bool {
     address >> 63 == 1 || (0x8000_0000..=0xffff_ffff).contains(&address)
+}
+
+/// The heading of the frames (arch_debug.cpp, `stack_trace`).
+pub(super) fn is_heading(line: &str) -> bool {
+    line.starts_with("frame ") && line.ends_with("<image>:function + offset")
 }
 
 /// What stands for lines that came several times (debug.cpp, `flush_pending_repeats`).

@@ -21,6 +21,17 @@ pub fn gdb_arguments(target: &str, panic: &Panic, files: &[(&Path, &Symbols)]) -
             format!("add-symbol-file {path} -o {base:#x}")
         });
     }
+    arguments(commands, target)
+}
+
+/// The arguments that make gdb read the symbols of the kernel alone, if its file is there. The
+/// kernel is the same at all times of a run, and so is its place.
+pub fn gdb_kernel_arguments(target: &str, kernel: Option<&Path>) -> Vec<String> {
+    let commands = kernel.map(|path| format!("symbol-file {}", quoted(path)));
+    arguments(commands.into_iter().collect(), target)
+}
+
+fn arguments(mut commands: Vec<String>, target: &str) -> Vec<String> {
     commands.push(format!("target remote {target}"));
     commands.into_iter().flat_map(|command| ["-ex".to_owned(), command]).collect()
 }
@@ -38,5 +49,7 @@ mod tests {
     #[test]
     fn a_path_is_quoted() {
         assert_eq!(quoted(Path::new("a b/\"c\"")), r#""a b/\"c\"""#);
+        let arguments = gdb_kernel_arguments("127.0.0.1:1234", Some(Path::new("k")));
+        assert_eq!(arguments, ["-ex", "symbol-file \"k\"", "-ex", "target remote 127.0.0.1:1234"]);
     }
 }

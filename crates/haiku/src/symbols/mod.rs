@@ -18,7 +18,7 @@ use crate::kdl::{Frame, Inlined, Panic, Place};
 
 pub use demangle::demangle;
 pub use file::{Line, Symbols, SymbolsError};
-pub use gdb::gdb_arguments;
+pub use gdb::{gdb_arguments, gdb_kernel_arguments};
 
 /// Where the kernel is linked for, at the least (src/system/ldscripts/x86_64/kernel.ld).
 const KERNEL: u64 = 0xffff_ffff_8000_0000;

@@ -29,7 +29,7 @@ use super::goal::{Put, of_volume};
 /// Where Haiku's log is, from the root of its volume (src/servers/syslog_daemon).
 const SYSTEM_LOG: &str = "system/var/log/syslog";
 /// What the debugger calls the kernel.
-const KERNEL: &str = "kernel_x86_64";
+pub(super) const KERNEL: &str = "kernel_x86_64";
 /// The largest file that is put into a disk, in bytes.
 const LARGEST: u64 = 1 << 30;
 /// Bytes that are copied at a time.
@@ -144,15 +144,19 @@ impl Load {
     pub(super) fn symbols(&self, args: &Args, context: &mut Context<'_>) -> Vec<Symbols> {
         let parse = |(name, bytes): &(String, Vec<u8>)| Symbols::parse(name, bytes).ok();
         let mut symbols: Vec<_> = self.contents.iter().filter_map(parse).collect();
-        let Some(image) = &args.image else { return symbols };
+        let kernel = self.kernel(args, context);
+        symbols.extend(kernel.and_then(|bytes| Symbols::parse(KERNEL, &bytes).ok()));
+        symbols
+    }
+
+    /// The image's kernel. An image without its package has no names for its frames.
+    pub(super) fn kernel(&self, args: &Args, context: &mut Context<'_>) -> Option<Vec<u8>> {
+        let image = args.image.as_ref()?;
         let kernel = || {
             let mut volume = open(image, Access::Read).ok()?;
-            let (_, bytes) = packages::kernel(&mut volume).ok()?;
-            Symbols::parse(KERNEL, &bytes).ok()
+            Some(packages::kernel(&mut volume).ok()?.1)
         };
-        // An image without a kernel's package has no names for its frames.
-        symbols.extend(as_user(context.vars.user.as_ref(), kernel).ok().flatten());
-        symbols
+        as_user(context.vars.user.as_ref(), kernel).ok().flatten()
     }
 
     /// Puts everything into the disk that the guest starts from.

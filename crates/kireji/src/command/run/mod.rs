@@ -5,6 +5,7 @@ mod cards;
 mod checks;
 mod ci;
 mod files;
+mod gdb;
 mod goal;
 mod inhibit;
 mod leased;
@@ -145,6 +146,16 @@ pub struct Args {
     /// Hand an argument to QEMU as it is (can be repeated)
     #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true, help_heading = "Run")]
     extra_qemu_arg: Vec<OsString>,
+    /// Open QEMU's stub for gdb at this port of the loopback interface, and print how to start gdb
+    /// with the kernel's symbols
+    #[arg(
+        long,
+        value_name = "PORT",
+        num_args = 0..=1,
+        default_missing_value = "1234",
+        help_heading = "Run"
+    )]
+    gdb: Option<u16>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

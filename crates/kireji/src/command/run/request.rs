@@ -12,7 +12,7 @@ use crate::{CommandError, Context, Exit};
 
 use super::cards::Cards;
 use super::qemu::with_runner;
-use super::{Accel, Args, FirmwareChoice, Net};
+use super::{Accel, Args, FirmwareChoice, Net, gdb};
 
 /// Decides what runs the guest's processors.
 pub(super) fn accelerator(
@@ -81,7 +81,7 @@ pub(super) fn request(
         inputs: args.input.clone(),
         usb: args.usb.clone(),
         may_reboot: wants.may_reboot,
-        extra: args.extra_qemu_arg.clone(),
+        extra: args.extra_qemu_arg.iter().cloned().chain(gdb::arguments(args.gdb)).collect(),
         directory: directory.to_owned(),
     })
 }

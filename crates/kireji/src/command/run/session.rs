@@ -27,7 +27,7 @@ use crate::{CommandError, Context, Exit};
 use super::files::Load;
 use super::record::{Ended, Record, Told};
 use super::stages::Timeline;
-use super::{Args, limit, report, verdict, window};
+use super::{Args, gdb, limit, report, verdict, window};
 
 /// A run that is ready to start.
 pub(super) struct Session<'a> {
@@ -150,6 +150,9 @@ impl Session<'_> {
         }
         run.write_arguments(&machine.executable, &machine.arguments).map_err(run_error)?;
         writeln!(context.err, "run {}", run.path().display())?;
+        if let Some(port) = args.gdb {
+            gdb::announce(port, self.load.kernel(args, context).as_deref(), run, context)?;
+        }
         // Should the card take the host down with it, this is what is left.
         run.sync().map_err(run_error)?;
 
