@@ -30,6 +30,11 @@ pub struct Consent {
 }
 
 impl Consent {
+    /// Consent to what was agreed to before, without its risks.
+    pub(super) fn given() -> Self {
+        Self { dry_run: false, yes: true, accept: Vec::new() }
+    }
+
     /// Sees, before anything is read, that a change which is wanted can be made: by whom it is
     /// called and how. What an earlier one left half done is taken back first.
     pub(super) fn check(&self, context: &mut Context<'_>) -> Result<(), CommandError> {
