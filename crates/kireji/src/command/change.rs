@@ -16,6 +16,7 @@ use super::verify;
 
 /// Whether a plan is only shown, or carried out and on whose word.
 #[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "The change")]
 pub struct Consent {
     /// Print what would change, as a patch and the commands that would run, and change nothing
     #[arg(long)]

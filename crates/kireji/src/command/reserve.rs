@@ -25,11 +25,11 @@ pub struct Args {
     allowed: Allowed,
     /// Take over from what reserves the card by hand already: ids on the kernel's command line or in
     /// modprobe.d, or driverctl
-    #[arg(long)]
+    #[arg(long, help_heading = "The change")]
     adopt: bool,
     /// Let it hold in one boot only: the next. `kireji verify --keep` makes it last, and a power cycle
     /// goes back
-    #[arg(long)]
+    #[arg(long, help_heading = "The change")]
     trial: bool,
     #[command(flatten)]
     consent: Consent,
