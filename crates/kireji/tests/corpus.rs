@@ -99,8 +99,8 @@ fn every_finding_passes_fails_and_is_unmeasured_somewhere() {
     }
     let mut missing = Vec::new();
     for code in Code::ALL {
-        // What refuses is unmeasured by one code for all; what only a change finds, or a session
-        // from elsewhere, is no finding of a host at rest.
+        // What refuses is unmeasured by one code for all; what only a change or a reservation finds,
+        // or a session from elsewhere, is no finding of a host at rest.
         let wanted: &[&str] = match code {
             Code::Unmeasured => &["unmeasured"],
             Code::Bridge => &["fail"],

@@ -12,6 +12,7 @@ use crate::generator::{self, Generator};
 use crate::parameters::{self, ParameterError};
 use crate::plan::{Contents, Knowledge, Plan};
 use crate::reservation::{self, Reservations};
+use crate::trial::{self, TrialError};
 
 /// The module that has what is reserved.
 const VFIO_PCI: &str = "vfio_pci";
@@ -102,6 +103,9 @@ pub enum PlanError {
     /// The kernel's parameters cannot be changed.
     #[error("the kernel's parameters cannot be changed")]
     Parameters(#[from] ParameterError),
+    /// There is no trial boot.
+    #[error(transparent)]
+    Trial(#[from] TrialError),
 }
 
 /// Returns who builds the images of this host.
@@ -146,11 +150,17 @@ pub fn plan(host: &Sysroot, boot: &Boot, goal: &Goal) -> Result<Plan, PlanError>
     // What is remembered of parameters is in no image.
     let mut is_stale = plan.files.len() > remembered;
     plan.known(Knowledge::of(generator.builder(), generator.confidence()));
-    if !goal.parameters.is_empty() {
+    // In a trial, the entry that is started once has the parameters, and no other.
+    let trial = goal.reservations.trial.as_deref().filter(|_| is_wanted);
+    if !goal.parameters.is_empty() && trial.is_none() {
         for source in parameters::sources(host, boot)? {
             is_stale |= source.plan(host, boot, &goal.parameters, &mut plan)?;
             plan.known(Knowledge::of(source.name(), source.confidence()));
         }
+    }
+    // The boot loader forgets a trial by itself; it is told anew only with a new list.
+    if trial.is_none() || is_stale {
+        trial::plan(host, boot, trial, &goal.parameters, &mut plan)?;
     }
     if is_stale {
         let build = || generator.rebuild(host, boot);

@@ -26,6 +26,7 @@ pub mod proof;
 pub mod rescue;
 pub mod reservation;
 pub mod risk;
+pub mod trial;
 
 /// An error with its causes, in one line.
 fn in_full(error: &dyn std::error::Error) -> String {

@@ -13,6 +13,7 @@ use crate::generator::{self, Generator};
 use crate::goal::{self, Goal};
 use crate::image::{Image, Kind, Member, Uki};
 use crate::reservation;
+use crate::trial;
 
 /// One thing that must be so, and whether it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -92,7 +93,7 @@ pub fn prove(host: &Sysroot, boot: &Boot, goal: &Goal) -> Result<Vec<Claim>, Rea
             }
         }
     }
-    claims.extend(boot.entries.iter().filter_map(|entry| of_entry(entry, &goal.parameters)));
+    claims.extend(entries(boot, goal));
     if boot.placer == Placer::ProxmoxBootTool && boot.entries.is_empty() {
         let outcome = Outcome::Unmeasured("the partitions are not mounted".to_owned());
         let about = "every partition of proxmox-boot-tool".to_owned();
@@ -240,6 +241,22 @@ fn modules(host: &Sysroot, kernel: Option<&Kernel>, image: &Image) -> Outcome {
         true => Outcome::Pass(needed.join(", ")),
         false => Outcome::Fail(format!("it has no {}", missing.join(", "))),
     }
+}
+
+/// The command lines: in a trial, that of the one entry for it.
+fn entries(boot: &Boot, goal: &Goal) -> Vec<Claim> {
+    let trial = goal.reservations.trial.as_deref();
+    let Some(id) = trial.filter(|_| !goal.reservations.functions.is_empty()) else {
+        let others = boot.entries.iter().filter(|entry| !trial::is_entry(entry));
+        return others.filter_map(|entry| of_entry(entry, &goal.parameters)).collect();
+    };
+    let change = trial::parameters(id, &goal.parameters);
+    let ours = boot.entries.iter().find(|entry| trial::is_entry(entry));
+    vec![ours.and_then(|entry| of_entry(entry, &change)).unwrap_or_else(|| Claim {
+        about: "the trial".to_owned(),
+        claim: "its entry is there",
+        outcome: Outcome::Fail("no entry kireji-trial was found".to_owned()),
+    })]
 }
 
 fn of_entry(entry: &Entry, change: &Change) -> Option<Claim> {

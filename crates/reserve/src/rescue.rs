@@ -44,8 +44,9 @@ pub fn card(host: &Sysroot, boot: &Boot) -> Result<String, ReadError> {
             "Press Enter. Tab shows the names.".to_owned(),
         ],
         Some(Loader::Firmware) | None => vec![
-            "Nothing of this machine lets the command line be edited".to_owned(),
-            "that was found. Start it from a USB stick with Linux.".to_owned(),
+            "Start it from a USB stick with Linux: nothing was found\n   here that lets the command \
+             line be edited."
+                .to_owned(),
         ],
     };
     for (index, step) in steps.iter().enumerate() {

@@ -88,7 +88,11 @@ impl<'a> Builders<'a> {
             ["sdbootutil", "update-all-entries"] => self.sdbootutil(false),
             ["update-grub"] | ["grub-mkconfig", "-o", "/boot/grub/grub.cfg"] => self.menu("grub"),
             ["grub2-mkconfig", "-o", "/boot/grub2/grub.cfg"] => self.menu("grub2"),
-            ["proxmox-boot-tool", "refresh"] => {}
+            // Partitions that are not mounted, a variable of the firmware, and GRUB's environment.
+            ["proxmox-boot-tool", "refresh"]
+            | ["bootctl", "set-oneshot", _]
+            | ["grub-reboot", _]
+            | ["grub-editenv", "-", "unset", "next_entry"] => {}
             ["kernelstub"] => self.kernelstub(|_| {}),
             ["kernelstub", "-a", word] => {
                 self.kernelstub(|options| options.push((*word).to_owned()));

@@ -16,6 +16,7 @@ use super::verify;
 
 /// Whether a plan is only shown, or carried out and on whose word.
 #[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "The change")]
 pub struct Consent {
     /// Print what would change, as a patch and the commands that would run, and change nothing
     #[arg(long)]
@@ -30,6 +31,11 @@ pub struct Consent {
 }
 
 impl Consent {
+    /// Consent to what was agreed to before, without its risks.
+    pub(super) fn given() -> Self {
+        Self { dry_run: false, yes: true, accept: Vec::new() }
+    }
+
     /// Sees, before anything is read, that a change which is wanted can be made: by whom it is
     /// called and how. What an earlier one left half done is taken back first.
     pub(super) fn check(&self, context: &mut Context<'_>) -> Result<(), CommandError> {

@@ -1,5 +1,7 @@
 //! `kireji reserve`: vfio-pci has a card from the next boot on.
 
+use std::time::UNIX_EPOCH;
+
 use host::Measured;
 use pci::{Address, Host, Named};
 use reserve::boot::{Boot, Clue};
@@ -23,8 +25,12 @@ pub struct Args {
     allowed: Allowed,
     /// Take over from what reserves the card by hand already: ids on the kernel's command line or in
     /// modprobe.d, or driverctl
-    #[arg(long)]
+    #[arg(long, help_heading = "The change")]
     adopt: bool,
+    /// Let it hold in one boot only: the next. `kireji verify --keep` makes it last, and a power cycle
+    /// goes back
+    #[arg(long, help_heading = "The change")]
+    trial: bool,
     #[command(flatten)]
     consent: Consent,
 }
@@ -41,9 +47,19 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
     let functions =
         refuse::check_reserved(context, &host, &args.addresses, &args.allowed, wants_parameters)?;
     let adoption = by_hand(args.adopt, context, &host, &functions)?;
-    let reservations = change::reservations(context)?
+    let mut reservations = change::reservations(context)?
         .with(&host, &functions)
         .map_err(|why| CommandError::new(Exit::No, why).code("E-UNMEASURED"))?;
+    if !args.trial {
+        reservations.trial = None;
+    } else if reservations.trial.is_none() {
+        if !change::reservations(context)?.functions.is_empty() {
+            let says = "a trial would take what is reserved already from every other boot";
+            return Err(CommandError::new(Exit::Refused, says)
+                .hint("reserve this card without `--trial`, or release the others first"));
+        }
+        reservations.trial = Some(trial_id(context));
+    }
     if let Measured::Unmeasured { unmeasured } = &parameters {
         writeln!(context.err, "kernel parameters are left alone: {unmeasured}")?;
     }
@@ -54,9 +70,16 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
         let boot = Boot::read(context.host)?;
         writeln!(context.err, "\n{}", rescue::card(context.host, &boot)?)?;
         writeln!(context.err, "keep this at hand (`kireji explain rescue` shows it again);")?;
-        writeln!(context.err, "reboot now, then run `kireji verify`")?;
+        let verify = if args.trial { "kireji verify --keep" } else { "kireji verify" };
+        writeln!(context.err, "reboot now, then run `{verify}`")?;
     }
     Ok(reached.into())
+}
+
+/// What tells this trial from others: the second in which it began.
+fn trial_id(context: &Context<'_>) -> String {
+    let now = context.clock.now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format!("{:x}", now.as_secs())
 }
 
 /// What has to go of what a person reserved by hand; without their word, it is refused.

@@ -3,6 +3,7 @@
 use reserve::apply::{Applier, SystemDisk};
 use reserve::config::Change;
 use reserve::goal::Goal;
+use reserve::plan::Command;
 
 use crate::{CommandError, Context, Exit};
 
@@ -34,8 +35,8 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
     for file in &record.files {
         writeln!(context.out, "{} is as it was", file.path.display())?;
     }
-    for command in &record.commands {
-        writeln!(context.out, "`{command}` has run again")?;
+    for command in record.commands.iter().map(Command::to_take_back) {
+        writeln!(context.out, "`{command}` has run")?;
     }
     let goal = Goal::of(context.host, change::reservations(context)?, Change::default())?;
     Ok(change::prove(&goal, context)?.into())

@@ -13,14 +13,17 @@ use reserve::reservation::Standing;
 
 use crate::{CommandError, Context, Exit};
 
-use super::change;
+use super::change::{self, Consent};
 
 /// Arguments of `verify`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Print one JSON document
-    #[arg(long)]
+    #[arg(long, conflicts_with = "keep")]
     json: bool,
+    /// Make a reservation last that holds in a trial boot, if all of it is verified there
+    #[arg(long)]
+    keep: bool,
 }
 
 /// Verifies the reservations of this host.
@@ -32,9 +35,13 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
     if reservations.functions.is_empty() && !args.json {
         writeln!(context.err, "nothing is reserved")?;
     }
+    if args.keep {
+        super::need_root_for("changing what this host boots with", context)?;
+        change::take_back_pending(context)?;
+    }
     let host = Host::read(context.host)?;
     let mut claims = now::functions(context, &host, &reservations);
-    let goal = Goal::of(context.host, reservations, Change::default())?;
+    let mut goal = Goal::of(context.host, reservations, Change::default())?;
     let boot = Boot::read(context.host)?;
     claims.extend(now::boot(context, &boot, &goal)?);
     claims.extend(proof::prove(context.host, &boot, &goal)?);
@@ -43,7 +50,14 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
     } else {
         write_claims(context.out, &claims)?;
     }
-    Ok(if proof::is_proved(&claims) { Exit::Done } else { Exit::No })
+    if !proof::is_proved(&claims) {
+        return Ok(Exit::No);
+    }
+    if args.keep && goal.reservations.trial.is_some() {
+        goal.reservations.trial = None;
+        return Ok(change::reach(&goal, &Consent::given(), context)?.into());
+    }
+    Ok(Exit::Done)
 }
 
 #[derive(serde::Serialize)]

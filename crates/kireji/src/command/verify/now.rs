@@ -127,6 +127,15 @@ pub(super) fn boot(
         add("reservations hold in it", Outcome::Fail(why));
     }
     let line = context.host.optional_text("/proc/cmdline")?.unwrap_or_default();
+    if let Some(id) = &goal.reservations.trial {
+        let outcome = match words::value(&line, "kireji.trial") == Some(id.as_str()) {
+            true => {
+                Outcome::Pass(format!("kireji.trial={id}; `kireji verify --keep` makes it last"))
+            }
+            false => Outcome::Fail(format!("kireji.trial={id} is not on its command line")),
+        };
+        add("it is the trial that was reserved", outcome);
+    }
     let present = words::split(&line);
     let has = |word: &String| present.iter().any(|other| words::is_same(other, word));
     let missing: Vec<_> = goal.parameters.add.iter().filter(|word| !has(word)).cloned().collect();

@@ -78,7 +78,7 @@ pub(super) fn words(code: Code) -> Option<Words> {
             "A display is to be reserved at boot, and the host has no screen by which it could be \
                  brought back if something goes wrong: only the network, or a serial line, would be left.",
             "Connect a screen to another display for the reboot. If the host is always used over the \
-                 network, and kireji explain rescue can be followed there: --allow headless.",
+                 network, and kireji explain rescue can be followed there: --allow E-HEADLESS.",
         ),
         Code::DisplayNative => (
             "The display is on its native driver",

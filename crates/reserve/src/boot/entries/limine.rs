@@ -1,5 +1,5 @@
 //! Limine's menu: entries begin with `/`, and options are `key: value` (CONFIG.md of Limine 8 and
-//! later; what was read is its version 9).
+//! later).
 
 use std::path::{Path, PathBuf};
 

@@ -18,8 +18,13 @@ use super::Kernel;
 
 /// Where the partitions are mounted that a boot loader reads.
 const PARTITIONS: [&str; 3] = ["/boot", "/efi", "/boot/efi"];
-/// The menus that GRUB reads.
-const MENUS: [&str; 2] = ["/boot/grub/grub.cfg", "/boot/grub2/grub.cfg"];
+/// The menus that GRUB reads, and what those of grub-mkconfig read besides (41_custom).
+const MENUS: [&str; 4] = [
+    "/boot/grub/grub.cfg",
+    "/boot/grub2/grub.cfg",
+    "/boot/grub/custom.cfg",
+    "/boot/grub2/custom.cfg",
+];
 /// What a menu may hold, in bytes.
 const MENU_LIMIT: u64 = 8 << 20;
 /// How many entries are read of all kinds.
