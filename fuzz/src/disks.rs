@@ -3,8 +3,10 @@
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
+use std::path::Path;
 
-use haiku::image::{Content, Image, Partitions};
+use bfs::Storage as _;
+use haiku::image::{Content, Disk, Image, Partitions};
 use host::{Measured, Sysroot};
 use pci::uses::Storage;
 use testkit::tree::{Function, Tree};
@@ -49,6 +51,8 @@ pub fn disk(data: &[u8]) {
 pub fn haiku_image(data: &[u8]) {
     let file = Scratch::new();
     write_pieces(file.file(), data, IMAGE);
+    read_and_write(&file.path());
+    write_pieces(file.file(), data, IMAGE);
     let Ok(image) = Image::read(&file.path()) else { return };
     let _ = image.boots();
     let Some(Content::Anyboot(parts) | Content::Mbr(parts) | Content::Gpt(parts)) = image.content
@@ -59,5 +63,20 @@ pub fn haiku_image(data: &[u8]) {
     for extent in [Some(bfs), esp].into_iter().flatten() {
         let end = extent.start.checked_add(extent.size);
         assert!(end.is_some_and(|end| end <= image.disk_size), "{extent:?} of {image:?}");
+    }
+}
+
+/// The disk in it, whatever holds that.
+fn read_and_write(image: &Path) {
+    if let Ok(disk) = Disk::open(image) {
+        let _ = disk.image();
+        let _ = disk.partitions();
+        if let Ok(place) = disk.find_volume(None) {
+            let _ = disk.read_at(&mut [0; 4096], place.start);
+        }
+    }
+    if let Ok(mut disk) = Disk::open_to_write(image) {
+        let _ = disk.write_at(&[1; 700], 100);
+        let _ = disk.flush();
     }
 }

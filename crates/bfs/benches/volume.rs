@@ -1,7 +1,8 @@
 //! How long it takes, on files of the directory for temporary ones.
 //!
-//! `cargo bench -p kireji-bfs`. What is to be compared with each other is in one group: a file of
-//! 256 MiB through a volume, and by the operating system.
+//! `cargo bench -p kireji-bfs`. What is to be compared with each other is in one group: a driver put
+//! into a volume, and by `mcopy` (of the package mtools, without which that is left out) into a FAT
+//! of the same size; a file of 1 GiB through a volume, and by the operating system.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 
@@ -33,17 +34,64 @@ fn made(size: u64) -> File {
     Volume::make(disk(size), &MakeOptions::new("Bench")).unwrap().into_storage()
 }
 
-/// A driver of 200 kB in an image of 1.4 GB, opened anew each time.
-#[divan::bench]
-fn replace_a_driver(bencher: Bencher<'_, '_>) {
-    let mut file = Some(made(1400 * MIB));
-    let driver = vec![1; 200_000];
-    bencher.bench_local(|| {
-        let mut volume = open(file.take().unwrap());
-        let root = volume.root();
-        volume.write_file(root, b"driver", 0o755, &mut driver.as_slice(), 200_000).unwrap();
-        file = Some(volume.into_storage());
-    });
+/// A driver of 200 kB in an image of 1.4 GB.
+mod driver {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    const SIZE: u64 = 200_000;
+
+    fn disk_on(path: &std::path::Path) -> File {
+        let file = File::options().read(true).write(true).create(true).truncate(false).open(path);
+        let file = file.unwrap();
+        file.set_len(1400 * MIB).unwrap();
+        file
+    }
+
+    /// Opened anew each time, and flushed as often as safety demands.
+    #[divan::bench]
+    fn replace_in_a_volume(bencher: Bencher<'_, '_>) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("disk");
+        Volume::make(disk_on(&path), &MakeOptions::new("Bench")).unwrap();
+        let driver = vec![1; 200_000];
+        bencher.bench_local(|| {
+            let mut volume = Volume::open(disk_on(&path), &Options::default()).unwrap();
+            let root = volume.root();
+            volume.write_file(root, b"driver", 0o755, &mut driver.as_slice(), SIZE).unwrap();
+            volume.sync().unwrap();
+        });
+    }
+
+    /// The same without flushes, of which `mcopy` has none.
+    #[divan::bench]
+    fn replace_without_flushes(bencher: Bencher<'_, '_>) {
+        let mut file = Some(made(1400 * MIB));
+        let driver = vec![1; 200_000];
+        bencher.bench_local(|| {
+            let mut volume = open(file.take().unwrap());
+            let root = volume.root();
+            volume.write_file(root, b"driver", 0o755, &mut driver.as_slice(), SIZE).unwrap();
+            file = Some(volume.into_storage());
+        });
+    }
+
+    /// With the start of a process, which is about a millisecond of it.
+    #[divan::bench]
+    fn replace_by_mcopy(bencher: Bencher<'_, '_>) {
+        let directory = tempfile::tempdir().unwrap();
+        let run = |program: &str, args: &[&str]| {
+            let mut command = Command::new(program);
+            command.args(args).current_dir(directory.path()).stdout(Stdio::null());
+            command.status().is_ok_and(|status| status.success())
+        };
+        disk_on(&directory.path().join("disk"));
+        std::fs::write(directory.path().join("driver"), vec![1; 200_000]).unwrap();
+        if run("mformat", &["-i", "disk", "::"]) {
+            bencher.bench_local(|| assert!(run("mcopy", &["-o", "-i", "disk", "driver", "::/"])));
+        }
+    }
 }
 
 fn directory(count: usize) -> (Volume<File>, NodeId) {
@@ -65,7 +113,7 @@ fn list_a_directory(bencher: Bencher<'_, '_>, count: usize) {
 mod sequential {
     use super::*;
 
-    const SIZE: u64 = 256 * MIB;
+    const SIZE: u64 = 1024 * MIB;
 
     fn source() -> File {
         let mut file = disk(0);
@@ -76,27 +124,27 @@ mod sequential {
         file
     }
 
+    /// Into a new image each time, as the copy goes into a new file.
     #[divan::bench(sample_count = 5, sample_size = 1)]
     fn write_to_a_volume(bencher: Bencher<'_, '_>) {
         let mut source = source();
-        let mut file = Some(made(1024 * MIB));
-        bencher.counter(BytesCount::new(SIZE)).bench_local(|| {
-            let mut volume = open(file.take().unwrap());
+        let bencher = bencher.counter(BytesCount::new(SIZE));
+        bencher.with_inputs(|| open(made(1100 * MIB))).bench_local_values(|mut volume| {
             let root = volume.root();
             source.seek(SeekFrom::Start(0)).unwrap();
             volume.write_file(root, b"large", 0, &mut source, SIZE).unwrap();
-            file = Some(volume.into_storage());
+            volume
         });
     }
 
     #[divan::bench(sample_count = 5, sample_size = 1)]
     fn write_to_a_file(bencher: Bencher<'_, '_>) {
         let mut source = source();
-        let mut target = disk(SIZE);
-        bencher.counter(BytesCount::new(SIZE)).bench_local(|| {
+        let bencher = bencher.counter(BytesCount::new(SIZE));
+        bencher.with_inputs(|| disk(0)).bench_local_values(|mut target| {
             source.seek(SeekFrom::Start(0)).unwrap();
-            target.seek(SeekFrom::Start(0)).unwrap();
             copy(&mut source, &mut target);
+            target
         });
     }
 
@@ -114,12 +162,12 @@ mod sequential {
 
     #[divan::bench(sample_count = 5, sample_size = 1)]
     fn read_from_a_volume(bencher: Bencher<'_, '_>) {
-        let mut volume = open(made(1024 * MIB));
+        let mut volume = open(made(1100 * MIB));
         let root = volume.root();
         let mut from = source();
         from.seek(SeekFrom::Start(0)).unwrap();
         let node = volume.write_file(root, b"large", 0, &mut from, SIZE).unwrap();
-        let mut target = disk(SIZE);
+        let mut target = disk(0);
         let mut buffer = vec![0; 1 << 20];
         bencher.counter(BytesCount::new(SIZE)).bench_local(|| {
             let mut reader = volume.reader(node).unwrap();

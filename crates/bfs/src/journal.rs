@@ -99,6 +99,28 @@ impl<S: Storage> Volume<S> {
         if self.barriers { self.blocks.flush() } else { Ok(()) }
     }
 
+    /// Completes operations together from now on, up to half of the log's size in one transaction, which
+    /// saves most of the writes and flushes of many small ones. Each is still done all or not at
+    /// all; but what is done after the last [`sync`](Self::sync) may be lost with this process, the
+    /// last operation first.
+    ///
+    /// An error when a transaction is written ends the batch: the volume then refuses more.
+    pub fn batch(&mut self) {
+        self.batch = true;
+    }
+
+    /// Writes what a batch left, and flushes the storage.
+    ///
+    /// # Errors
+    /// What was written may be lost.
+    pub fn sync(&mut self) -> Result<()> {
+        if self.failed {
+            return Err(Error::Failed);
+        }
+        self.commit()?;
+        self.blocks.flush()
+    }
+
     /// Blocks that one transaction can change, not counting those that it allocates.
     pub(crate) fn capacity(&self) -> usize {
         let length = crate::bytes::to_usize(self.super_block.log_length - 1);

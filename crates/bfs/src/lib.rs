@@ -2,9 +2,10 @@
 //! volumes.
 //!
 //! A [`Volume`] lies on any [`Storage`]: a file, a partition of one ([`Window`]), memory. Every
-//! operation that changes it is one transaction of the volume's own log, so that a process killed
-//! at any moment leaves either the old or the new state, and Haiku's kernel replays the log as it
-//! does its own. The indices of name, size, time and attributes are kept as the kernel keeps them.
+//! operation that changes it is one transaction of the volume's own log, or a part of one
+//! ([`Volume::batch`]), so that a process killed at any moment leaves either the old or the new
+//! state, and Haiku's kernel replays the log as it does its own. The indices of name, size, time
+//! and attributes are kept as the kernel keeps them.
 //!
 //! The layout is taken from Haiku's headers and sources, src/add-ons/kernel/file_systems/bfs, which
 //! the constants name; none of its code is here. Volumes are little-endian, as on every machine
@@ -12,7 +13,8 @@
 //!
 //! Volumes may be hostile. Whatever is read is validated, circles are found out, and memory is
 //! bounded: by the cache ([`Options`]), the runs of the file in hand, and the transaction under
-//! way, which the log bounds. What is wrong is told by inode, block and field ([`Damage`]).
+//! way, which is no larger than the log, but for the new blocks of one operation. What is wrong is
+//! told by inode, block and field ([`Damage`]).
 //!
 //! The crate must not depend on any other crate of this workspace.
 //!

@@ -220,28 +220,6 @@ impl<S: Storage> Volume<S> {
         self.blocks.into_storage()
     }
 
-    /// Completes operations together from now on, up to half of the log's size in one transaction, which
-    /// saves most of the writes and flushes of many small ones. Each is still done all or not at
-    /// all; but what is done after the last [`sync`](Self::sync) may be lost with this process, the
-    /// last operation first.
-    ///
-    /// An error when a transaction is written ends the batch: the volume then refuses more.
-    pub fn batch(&mut self) {
-        self.batch = true;
-    }
-
-    /// Writes what a batch left, and flushes the storage.
-    ///
-    /// # Errors
-    /// What was written may be lost.
-    pub fn sync(&mut self) -> Result<()> {
-        if self.failed {
-            return Err(Error::Failed);
-        }
-        self.commit()?;
-        self.blocks.flush()
-    }
-
     /// Returns numbers about the volume.
     pub fn info(&self) -> Info {
         Info {

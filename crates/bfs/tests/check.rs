@@ -91,6 +91,36 @@ fn an_index_is_repaired() {
 }
 
 #[test]
+fn the_count_of_used_blocks_and_the_index_of_an_attribute_are_repaired() {
+    let mut volume = make(2048, 8 << 20);
+    let root = volume.root();
+    let node = volume.write_file(root, b"file", 0, &mut [1; 50].as_slice(), 50).unwrap();
+    volume.set_attribute(node, b"BEOS:APP_SIG", 0x4353_5452, b"application/x-a").unwrap();
+    let used = volume.info().used_blocks;
+    let mut bytes = volume.into_storage();
+    // used_blocks of disk_super_block (Haiku, .../bfs/bfs.h).
+    bytes[512 + 56] ^= 0x10;
+    let inode = usize::try_from(node.block() * 2048).unwrap();
+    let value = bytes[inode..inode + 2048].windows(3).position(|part| part == b"x-a").unwrap();
+    bytes[inode + value + 2] = b'b';
+    let report = check(&mut bytes).unwrap();
+    let classes: Vec<_> = report.findings.iter().map(|finding| finding.class).collect();
+    assert_eq!(classes, [Class::Index, Class::Bitmap], "{:#?}", report.findings);
+    let repaired = repair(&mut bytes, &Options::default()).unwrap();
+    assert!(repaired.after.is_clean(), "{:#?}", repaired.after.findings);
+    let mut volume = Volume::open(bytes, &Options::default()).unwrap();
+    assert_eq!(volume.info().used_blocks, used);
+    let mut found = Vec::new();
+    volume
+        .query(b"BEOS:APP_SIG", |value, node| {
+            found.push((value.to_vec(), node));
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(found, [(b"application/x-b".to_vec(), node)]);
+}
+
+#[test]
 fn what_cannot_be_told_is_left_alone() {
     let mut volume = make(2048, 8 << 20);
     let root = volume.root();

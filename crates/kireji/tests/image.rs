@@ -234,3 +234,28 @@ fn qcow2_images_and_overlays_are_written_and_what_lies_below_is_not() {
     done(path, &["mkfs", "--force", "packed", "--name", "Anew"]);
     assert!(done(path, &["info", "packed"]).contains("Anew"));
 }
+
+/// A driver's image or a disk of hundreds of gigabytes: what is kept of it in memory is the same.
+#[test]
+fn memory_does_not_grow_with_the_image() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    fs::File::create(path.join("large")).unwrap().set_len(300 << 20).unwrap();
+    let limited = |args: &[&str]| {
+        let output = Command::new("prlimit")
+            .args(["--data=33554432", env!("CARGO_BIN_EXE_kireji"), "image"])
+            .args(args)
+            .current_dir(path)
+            .output()
+            .expect("tests need prlimit");
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{args:?}: {err}");
+    };
+    limited(&["mkfs", "disk", "--size", "100G"]);
+    limited(&["put", "disk", "large", "/"]);
+    fs::remove_file(path.join("large")).unwrap();
+    limited(&["get", "disk", "large", "."]);
+    limited(&["ls", "-R", "disk"]);
+    qemu_img(path, &["create", "-q", "-f", "qcow2", "-b", "disk", "-F", "raw", "overlay"]);
+    limited(&["put", "overlay", "large", "/again"]);
+}

@@ -200,6 +200,9 @@ impl ImageError {
             Self::Empty { .. } | Self::Truncated { .. } => {
                 "the download or copy did not finish: fetch it again and compare its checksum"
             }
+            Self::Packed { packed: Packed::Zip, .. } => {
+                "unpack it first, with `unzip`, then give the .iso or .image file inside"
+            }
             Self::Packed { .. } => "unpack it first, then give the .iso or .image file inside",
             Self::IsoWithoutBfs { .. } | Self::NoBfs { .. } => {
                 "give a Haiku image: the anyboot .iso, or a disk that Haiku was installed on"

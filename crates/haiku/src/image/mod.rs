@@ -216,7 +216,7 @@ fn identify(path: &Path, file: &dyn Source) -> Result<Image, ImageError> {
             if header.has_backing || header.has_external_data {
                 return Err(ImageError::Parted { path: path.to_owned() });
             }
-            whole(path, "its tables", header.end(file, size).map_err(read)?, size)?;
+            whole(path, "the table of its clusters", header.end(file, size).map_err(read)?, size)?;
             (None, header.virtual_size)
         }
     };

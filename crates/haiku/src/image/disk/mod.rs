@@ -110,7 +110,12 @@ impl Disk {
                 if let Some(what) = header.unreadable() {
                     return Err(ImageError::UnsupportedQcow2 { path: path.to_owned(), what });
                 }
-                whole(path, "its tables", header.end(&file, size).map_err(read)?, size)?;
+                whole(
+                    path,
+                    "the table of its clusters",
+                    header.end(&file, size).map_err(read)?,
+                    size,
+                )?;
                 let layer = Layer::open(path, file, &header, writable, depth)?;
                 Ok(Self {
                     path: path.to_owned(),
