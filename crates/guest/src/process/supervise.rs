@@ -382,11 +382,21 @@ impl Loop<'_, '_> {
     }
 
     fn ask(&mut self, command: &str, arguments: Option<&Value>, waiting: Waiting) {
+        if !self.is_connected {
+            return;
+        }
         match self.qemu.connection.send(command, arguments) {
             Ok(id) => {
                 self.waiting.insert(id, waiting);
             }
-            Err(_) => self.disconnect(),
+            Err(_) => {
+                // It has ended; what it said before that counts, the reason for its end most of
+                // all.
+                self.disconnect();
+                for message in self.qemu.connection.receive().unwrap_or_default() {
+                    self.take(message);
+                }
+            }
         }
     }
 
