@@ -6,6 +6,7 @@ mod checks;
 mod ci;
 mod files;
 mod goal;
+mod highlight;
 mod inhibit;
 mod leased;
 mod prepare;
