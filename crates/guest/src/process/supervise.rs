@@ -1,8 +1,11 @@
 //! Looking after QEMU until it has ended.
 
+mod forwards;
+mod observe;
+
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -13,9 +16,10 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Signal, pidfd_send_signal};
 use serde_json::{Value, json};
 
+use self::forwards::forwards;
 use super::follow::Follow;
 use super::{Ending, Event, GuestEnd, Outcome, Qemu, Stage, Supervision};
-use crate::guests::{Action, Fact, Wish};
+use crate::guests::Fact;
 use crate::launch::Report;
 use crate::qmp::{Message, QmpError};
 use crate::serial::Drained;
@@ -382,11 +386,21 @@ impl Loop<'_, '_> {
     }
 
     fn ask(&mut self, command: &str, arguments: Option<&Value>, waiting: Waiting) {
+        if !self.is_connected {
+            return;
+        }
         match self.qemu.connection.send(command, arguments) {
             Ok(id) => {
                 self.waiting.insert(id, waiting);
             }
-            Err(_) => self.disconnect(),
+            Err(_) => {
+                // It has ended; what it said before that counts, the reason for its end most of
+                // all.
+                self.disconnect();
+                for message in self.qemu.connection.receive().unwrap_or_default() {
+                    self.take(message);
+                }
+            }
         }
     }
 
@@ -394,67 +408,6 @@ impl Loop<'_, '_> {
         self.follow();
         if let Some(at) = self.qemu.serial.as_ref().and_then(|serial| serial.first()) {
             self.reach(Stage::FirstByte, at);
-        }
-    }
-
-    /// Lets the observer see what has come over the serial line.
-    fn follow(&mut self) {
-        let Some(follow) = &mut self.follow else { return };
-        let signs = follow.turn();
-        let ms = self.ms(Instant::now());
-        for sign in signs {
-            (self.notice)(Event::Sign { sign, ms });
-        }
-    }
-
-    /// Tells the observer something, and others what it makes of it.
-    fn learn(&mut self, fact: &Fact) {
-        let Some(follow) = &mut self.follow else { return };
-        let signs = follow.observer().learn(fact);
-        let ms = self.ms(Instant::now());
-        for sign in signs {
-            (self.notice)(Event::Sign { sign, ms });
-        }
-    }
-
-    fn read_host_log(&mut self) {
-        let Some(log) = &mut self.rules.host_log else { return };
-        match log.read() {
-            Ok(lines) => {
-                for line in lines {
-                    self.learn(&Fact::Host(line));
-                }
-            }
-            // A log that cannot be read any more would be ready for ever.
-            Err(_) => self.rules.host_log = None,
-        }
-    }
-
-    /// Does what the observer wants, as long as the guest runs.
-    fn act(&mut self) {
-        self.next_act = None;
-        let Some(up) = self.qemu.stages.up() else { return };
-        if self.measure != Measure::None || !self.is_connected {
-            return;
-        }
-        let Some(follow) = &mut self.follow else { return };
-        let Wish { actions, again } = follow.observer().act(up.elapsed());
-        self.next_act = again.and_then(|again| up.checked_add(again));
-        for action in actions {
-            match action {
-                // A guest that does not read has its debugger elsewhere; nothing is lost.
-                Action::Send(bytes) => drop((&self.qemu.serial_in).write_all(&bytes)),
-                Action::Interrupt => self.send("inject-nmi", None, None),
-                Action::AskPlaces => self.ask("query-pci", None, Waiting::Places),
-                Action::End { orderly } => {
-                    self.ending.get_or_insert(Ending::Guest(GuestEnd::Decided));
-                    if !orderly {
-                        self.measure = Measure::PowerDown;
-                    }
-                    self.escalate();
-                    return;
-                }
-            }
         }
     }
 
@@ -522,19 +475,6 @@ fn empty(bell: &UnixStream) {
     while matches!(bell.read(&mut [0; 64]), Ok(count) if count > 0) {}
 }
 
-/// Reads the port forwards from the monitor's table (net/slirp.c of QEMU, `slirp_connection_info`
-/// of libslirp): protocol, descriptor, host address and port, guest address and port.
-fn forwards(table: &str) -> Vec<(u16, u16)> {
-    let forward = |line: &str| {
-        let rest = line.trim().strip_prefix("TCP[HOST_FORWARD]")?;
-        let mut words = rest.split_whitespace().skip(2);
-        let host = words.next()?.parse().ok()?;
-        let guest = words.nth(1)?.parse().ok()?;
-        Some((host, guest))
-    };
-    table.lines().filter_map(forward).collect()
-}
-
 fn tail(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
@@ -542,19 +482,4 @@ fn tail(path: &Path) -> io::Result<String> {
     let mut bytes = Vec::new();
     file.take(LOG_TAIL).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn forwards_are_read_from_the_monitors_table() {
-        let table = "Hub -1 (net0):\r\n  Protocol[State]    FD  Source Address  Port   Dest. Address  \
-            Port RecvQ SendQ\r\n  TCP[HOST_FORWARD]   8       127.0.0.1 41449       10.0.2.15    22 \
-            0     0\r\n  TCP[ESTABLISHED]   9       127.0.0.1 41450       10.0.2.15    22 0     0\r\n\
-            TCP[HOST_FORWARD]  12  127.0.0.1  8080  10.0.2.15  80  0  0\r\n\
-            TCP[HOST_FORWARD]  12  127.0.0.1 99999 10.0.2.15 80\r\n TCP[HOST_FORWARD]\r\n";
-        assert_eq!(forwards(table), [(41449, 22), (8080, 80)]);
-    }
 }

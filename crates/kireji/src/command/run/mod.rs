@@ -7,6 +7,7 @@ mod ci;
 mod files;
 mod gdb;
 mod goal;
+mod highlight;
 mod inhibit;
 mod leased;
 mod prepare;

@@ -25,6 +25,7 @@ use crate::signals::Signals;
 use crate::{CommandError, Context, Exit};
 
 use super::files::Load;
+use super::highlight::Highlight;
 use super::record::{Ended, Record, Told};
 use super::stages::Timeline;
 use super::{Args, gdb, limit, report, verdict, window};
@@ -164,7 +165,8 @@ impl Session<'_> {
             environment: self.environment(context),
         };
         let shown = !args.quiet && !args.json && wants.serial;
-        let show = shown.then(show);
+        let names = self.load.drivers.iter().map(|driver| &*driver.name);
+        let show = shown.then(|| show(Highlight::new(names)));
         let qemu = Qemu::start(machine, &launcher(context), &launch, run, show, self.requested)
             .map_err(|error| CommandError::from_source(Exit::Internal, error))?;
         let mut observer = guest.observer();
@@ -228,19 +230,26 @@ fn make(file: &NewFile) -> Result<(), CommandError> {
 }
 
 /// Shows the serial line on standard output, from the thread that drains it.
-fn show() -> Show {
+fn show(mut highlight: Highlight) -> Show {
     let mut filter = Filter::default();
     // Where standard output is no terminal, this takes the styles out too.
     let mut out = anstream::stdout();
     Box::new(move |shown| {
         // Nobody reading is no reason to end the guest; the file has it all.
         drop(match shown {
-            Shown::Bytes(bytes) => out.write_all(&filter.feed(bytes)).and_then(|()| out.flush()),
+            Shown::Bytes(bytes) => {
+                let styled = highlight.feed(&filter.feed(bytes));
+                out.write_all(&styled).and_then(|()| out.flush())
+            }
             Shown::LeftOut(bytes) => {
-                let reset = out.write_all(filter.reset());
+                let held = out.write_all(&highlight.finish());
+                let reset = held.and_then(|()| out.write_all(filter.reset()));
                 reset.and_then(|()| writeln!(out, "\n[{bytes} bytes left out here, see the log]"))
             }
-            Shown::End => out.write_all(filter.reset()).and_then(|()| out.flush()),
+            Shown::End => {
+                let held = out.write_all(&highlight.finish());
+                held.and_then(|()| out.write_all(filter.reset())).and_then(|()| out.flush())
+            }
         });
     })
 }
