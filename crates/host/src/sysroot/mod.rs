@@ -4,6 +4,7 @@ mod archive;
 mod directory;
 mod manifest;
 mod node;
+mod read_error;
 mod record;
 mod space;
 
@@ -25,37 +26,12 @@ pub use archive::{ArchiveError, pack};
 pub use directory::Directory;
 pub use manifest::{MANIFEST, Manifest};
 pub use node::{DeviceNumber, Node, NodeKind};
+pub use read_error::ReadError;
 pub use record::Record;
 
 /// What one read of a host file may return at most, in bytes. Files of sysfs hold at most a page,
 /// except for binary attributes, which are read with a limit of their own.
 pub const DEFAULT_LIMIT: u64 = 1 << 20;
-
-/// A file of the host could not be read.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot read {}", path.display())]
-pub struct ReadError {
-    /// The path as the host names it.
-    pub path: PathBuf,
-    /// What the operating system said.
-    #[source]
-    pub source: io::Error,
-}
-
-impl ReadError {
-    /// Whether the file is simply not there.
-    pub fn is_absent(&self) -> bool {
-        // ENODEV and ENXIO come from attributes of a device that has just gone.
-        matches!(self.source.raw_os_error(), Some(code)
-            if [Errno::NOENT, Errno::NOTDIR, Errno::NODEV, Errno::NXIO]
-                .iter().any(|errno| errno.raw_os_error() == code))
-    }
-
-    /// Whether reading needs more rights than this process has.
-    pub fn is_denied(&self) -> bool {
-        self.source.kind() == io::ErrorKind::PermissionDenied
-    }
-}
 
 /// The root below which every file of a host is read.
 ///
