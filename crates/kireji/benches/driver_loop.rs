@@ -68,7 +68,7 @@ fn times(events: &str) -> Vec<u64> {
         let found = stages.iter().find(|known| known[0] == **stage);
         found.and_then(|found| found[1].as_u64()).unwrap_or_default()
     };
-    OWN.iter().map(|stage| took(stage)).collect()
+    OWN.iter().map(took).collect()
 }
 
 fn print(name: &str, mut times: Vec<u64>) -> u64 {

@@ -44,6 +44,9 @@ pub(super) struct Load {
     pub(super) drivers: Vec<Driver>,
     /// The files that drivers come from: their names, and what they hold.
     contents: Vec<(String, Vec<u8>)>,
+    /// Whether the disk outlives the run; one that is thrown away needs no care for a failure of
+    /// power.
+    is_lasting: bool,
     /// The command that runs in the guest.
     pub(super) test: Option<Test>,
 }
@@ -59,6 +62,7 @@ pub(super) fn check(args: &Args, context: &mut Context<'_>) -> Result<Load, Comm
         files: Vec::new(),
         drivers: Vec::new(),
         contents: Vec::new(),
+        is_lasting: args.state.is_some(),
         test: None,
     };
     for put in &goal.put {
@@ -101,12 +105,13 @@ fn small(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 fn target(path: &Path) -> Result<Target, CommandError> {
-    let mut volume = open(path, Access::Read)?;
+    let mut volume = open(path, Access::Read, true)?;
     let arg = image::ImageArg { path: path.to_owned(), partition: None };
     Target::read(&mut volume).map_err(|error| image::packages_failed(error, &arg))
 }
 
-fn open(path: &Path, access: Access) -> Result<Volume<Window<Disk>>, CommandError> {
+/// Opens the volume of an image. Without `barriers`, a failure of power may leave it damaged.
+fn open(path: &Path, access: Access, barriers: bool) -> Result<Volume<Window<Disk>>, CommandError> {
     let open = || -> Result<_, ImageError> {
         let disk = match access {
             Access::Write => Disk::open_to_write(path)?,
@@ -118,7 +123,8 @@ fn open(path: &Path, access: Access) -> Result<Volume<Window<Disk>>, CommandErro
     let (disk, place) = open().map_err(image::not_an_image)?;
     let window = Window::new(disk, place.start, place.size)
         .map_err(|error| CommandError::from_source(Exit::Image, error))?;
-    Volume::open(window, &Options { access, ..Options::default() }).map_err(image::failed)
+    let options = Options { access, barriers, ..Options::default() };
+    Volume::open(window, &options).map_err(image::failed)
 }
 
 /// What a driver shows of itself once it is loaded; nothing of add-ons that the kernel does not
@@ -153,7 +159,7 @@ impl Load {
     pub(super) fn kernel(&self, args: &Args, context: &mut Context<'_>) -> Option<Vec<u8>> {
         let image = args.image.as_ref()?;
         let kernel = || {
-            let mut volume = open(image, Access::Read).ok()?;
+            let mut volume = open(image, Access::Read, true).ok()?;
             Some(packages::kernel(&mut volume).ok()?.1)
         };
         as_user(context.vars.user.as_ref(), kernel).ok().flatten()
@@ -186,7 +192,7 @@ impl Load {
     }
 
     fn write(&self, disk: &Path) -> Result<Vec<Change>, CommandError> {
-        let mut volume = open(disk, Access::Write)?;
+        let mut volume = open(disk, Access::Write, self.is_lasting)?;
         let changes = match &self.plan {
             Some(plan) => install::install(&mut volume, plan).map_err(not_installed)?,
             None => Vec::new(),
@@ -255,7 +261,7 @@ type Fetched = Vec<Result<(), CommandError>>;
 
 fn fetch_all(disk: &Path, wanted: &[(String, PathBuf, bool)]) -> Result<Fetched, CommandError> {
     // What its log holds counts as written, and the disk stays as it is.
-    let mut volume = open(disk, Access::Read)?;
+    let mut volume = open(disk, Access::Read, true)?;
     Ok(wanted.iter().map(|(from, to, _)| copy(&mut volume, from, to)).collect())
 }
 
