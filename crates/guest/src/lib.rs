@@ -10,6 +10,7 @@
 //! - [`linux`] is the reference guest, the host's kernel with the card's own driver;
 //! - [`qmp`], [`serial`] and [`process`] start QEMU and look after it;
 //! - [`launch`] is the moment between kireji and QEMU, and [`kvm`] proves that a guest can run;
+//! - [`door`] is how another process reaches a run that goes on;
 //! - [`rundir`] keeps what a run leaves behind;
 //! - [`diagnosis`] turns QEMU's error lines into causes and remedies.
 //!
@@ -17,6 +18,7 @@
 //! exits, but for [`launch::exec`], which becomes QEMU.
 
 pub mod diagnosis;
+pub mod door;
 pub mod guests;
 pub mod host_log;
 pub mod initramfs;

@@ -64,6 +64,8 @@ pub enum Command {
     Trust(command::trust::Args),
     /// List the runs
     Runs(command::runs::Args),
+    /// Reset, interrupt or end the guest of a run
+    Control(command::control::Args),
     /// Show the log of a run
     Log(command::runs::LogArgs),
     /// Tell what a log says of a panic, with functions, files and lines

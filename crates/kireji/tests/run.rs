@@ -5,6 +5,7 @@
 mod common;
 
 use std::fs::Permissions;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -414,6 +415,36 @@ fn a_guest_that_goes_on_is_stopped_when_its_time_is_up() {
     // The directory tells the same.
     let kept = std::fs::read_to_string(directory.join("events.jsonl")).expect("the events");
     assert_eq!(kept, text(&ended.stdout));
+}
+
+#[test]
+fn a_guest_that_runs_is_told_what_to_do() {
+    let place = Place::new();
+    let image = place.path("halt.image");
+    image::write(image.as_ref(), "waiting\r\n", Then::Halt);
+    let state = place.dir.path().join("state");
+    let mut running = Command::new(env!("CARGO_BIN_EXE_kireji"))
+        .args(["run", &image, "--accel", "tcg", "--memory", "64", "--timeout", "120"])
+        .env("XDG_STATE_HOME", &state)
+        .env("XDG_CACHE_HOME", state.join("cache"))
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("kireji runs");
+    let mut line = String::new();
+    let mut shown = BufReader::new(running.stdout.take().expect("its output"));
+    while line.trim_end() != "waiting" {
+        line.clear();
+        assert_ne!(shown.read_line(&mut line).expect("its output"), 0, "it has ended");
+    }
+    let told = program(&state, &["control", "nmi"]);
+    assert_eq!(told.status.code(), Some(0), "{}", text(&told.stderr));
+    assert!(text(&told.stderr).contains(" got a non-maskable interrupt"));
+    let told = program(&state, &["control", "quit"]);
+    assert_eq!(told.status.code(), Some(0), "{}", text(&told.stderr));
+    running.wait().expect("it ends");
+    let late = program(&state, &["control", "reset"]);
+    assert_eq!(late.status.code(), Some(11), "{}", text(&late.stderr));
+    assert!(text(&late.stderr).contains("does not go on"), "{}", text(&late.stderr));
 }
 
 /// Nobody listens, and the run is made all the same; how it ended is what counts.

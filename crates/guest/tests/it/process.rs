@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::{capabilities, launch, launcher, run_directory};
 use guest::Guest;
+use guest::door::{self, Door, DoorError, Order};
 use guest::guests::{Finding, Goal, Haiku, Sign, Storage};
 use guest::launch::{Launch, Step, User};
 use guest::machine::{
@@ -299,6 +300,62 @@ fn several_threads_can_speak_to_it() {
     }
     guests.sort_unstable();
     assert_eq!(guests, [22, 80]);
+}
+
+#[test]
+fn a_guest_is_reached_by_the_door_of_its_run() {
+    let f = fixture();
+    let machine = f.machine("echo\n", Then::Echo, |request| request.may_reboot = true);
+    let qemu = f.start(&machine, &launch());
+    let door = Door::open(&f.run, qemu.control(), true).unwrap();
+    let (run, log) = (f.run.path().to_owned(), f.run.serial_log());
+    let visiting = thread::spawn(move || {
+        let deadline = Instant::now() + SOON;
+        let wait_for = |wanted: &str| {
+            while std::fs::read_to_string(&log).unwrap() != wanted {
+                assert!(Instant::now() < deadline, "{:?}", std::fs::read_to_string(&log));
+                thread::sleep(Duration::from_millis(10));
+            }
+        };
+        wait_for("echo\n");
+        // One who speaks another language, or too much, does no harm.
+        for nonsense in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[b'{'; 1 << 16]] {
+            let mut other = UnixStream::connect(run.join("control")).unwrap();
+            // It may be shown the door before it has said all.
+            drop(other.write_all(nonsense));
+        }
+        door::order(&run, Order::Nmi).unwrap();
+        door::order(&run, Order::Reset).unwrap();
+        wait_for("echo\necho\n");
+        door::order(&run, Order::Shutdown).unwrap();
+        door::order(&run, Order::Quit).unwrap();
+    });
+    let outcome = qemu.supervise(rules(), &mut |_| {}).unwrap();
+    visiting.join().unwrap();
+    assert_eq!(outcome.ending, Ending::Guest(GuestEnd::Closed));
+    // QEMU is gone, and then the door.
+    assert!(matches!(door::order(f.run.path(), Order::Nmi), Err(DoorError::Refused(_))));
+    drop(door);
+    assert!(matches!(door::order(f.run.path(), Order::Nmi), Err(DoorError::Over { .. })));
+    assert!(!f.run.path().join("control").exists());
+}
+
+#[test]
+fn a_run_that_would_end_with_a_reset_is_not_reset() {
+    let f = fixture();
+    let machine = f.machine("echo\n", Then::Echo, |_| {});
+    let qemu = f.start(&machine, &launch());
+    let door = Door::open(&f.run, qemu.control(), false).unwrap();
+    let run = f.run.path().to_owned();
+    let visiting = thread::spawn(move || {
+        let refused = door::order(&run, Order::Reset).unwrap_err();
+        door::order(&run, Order::Quit).unwrap();
+        refused
+    });
+    qemu.supervise(rules(), &mut |_| {}).unwrap();
+    let refused = visiting.join().unwrap();
+    assert_eq!(refused.to_string(), "QEMU does not do it: this run would end with a reset");
+    drop(door);
 }
 
 #[test]

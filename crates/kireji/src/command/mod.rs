@@ -3,6 +3,7 @@
 pub mod backtrace;
 pub mod bind;
 mod change;
+pub mod control;
 pub mod doctor;
 pub mod driver;
 pub mod explain;
@@ -67,6 +68,7 @@ pub fn run(cli: Cli, context: &mut Context<'_>) -> Result<Code, CommandError> {
         Command::Run(args) => run::run(&args, context)?,
         Command::Runs(args) => runs::run(&args, context)?,
         Command::Report(args) => report::run(&args, context)?,
+        Command::Control(args) => control::run(&args, context)?,
         Command::Log(args) => runs::log(&args, context)?,
         Command::Backtrace(args) => backtrace::run(&args, context)?,
         Command::Driver(args) => driver::run(&args, context)?,

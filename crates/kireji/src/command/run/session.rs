@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use guest::Guest;
+use guest::door::Door;
 use guest::guests::Sign;
 use guest::host_log::KernelLog;
 use guest::launch::{Launch, User};
@@ -169,6 +170,10 @@ impl Session<'_> {
         let show = shown.then(|| show(Highlight::new(names)));
         let qemu = Qemu::start(machine, &launcher(context), &launch, run, show, self.requested)
             .map_err(|error| CommandError::from_source(Exit::Internal, error))?;
+        let door = Door::open(run, qemu.control(), wants.may_reboot);
+        if let Err(error) = &door {
+            writeln!(context.err, "note: `kireji control` does not reach this run: {error}")?;
+        }
         let mut observer = guest.observer();
         let rules = Supervision {
             stop: Some(self.signals.as_fd()),
