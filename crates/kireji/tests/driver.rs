@@ -80,7 +80,18 @@ fn a_driver_goes_in_and_comes_out_without_a_trace() {
         done(path, &["image", "cat", "disk", settings]),
         "load_symbols true\n# kireji: begin\nbluescreen false\n# kireji: end\n"
     );
+    std::fs::write(path.join("kernel"), "serial_debug_output false").unwrap();
+    done(path, &["image", "mkfs", "quiet", "--size", "12M"]);
+    done(path, &["image", "mkdir", "-p", "quiet", "home/config/settings/kernel/drivers"]);
+    done(path, &["image", "put", "quiet", "kernel", settings]);
+    for (image, told) in [("disk", false), ("quiet", true)] {
+        let output = kireji(path, &["driver", "install", "sample.so", "--image", image]);
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(text.contains("`serial_debug_output` is off"), told, "{text}");
+    }
     let output = kireji(path, &["driver", "install", "default.so", "--image", "disk"]);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("because it has no DT_HASH") && !text.contains("no soname"), "{text}");
     assert_eq!(output.status.code(), Some(i32::from(Exit::DriverNotLoaded as u8)));
     done(path, &["driver", "remove", "sample", "--image", "disk"]);
     let listed = done(path, &["image", "ls", "-R", "disk"]);

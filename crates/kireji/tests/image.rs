@@ -259,3 +259,33 @@ fn memory_does_not_grow_with_the_image() {
     qemu_img(path, &["create", "-q", "-f", "qcow2", "-b", "disk", "-F", "raw", "overlay"]);
     limited(&["put", "overlay", "large", "/again"]);
 }
+
+#[test]
+fn a_volume_is_made_in_an_empty_partition_for_one_and_in_no_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let mut disk = vec![0; 32 << 20];
+    for (index, kind, start) in [(0, 0x0c, 2048_u32), (1, 0xeb, 32768)] {
+        let entry = &mut disk[446 + 16 * index..][..16];
+        entry[4] = kind;
+        entry[8..12].copy_from_slice(&start.to_le_bytes());
+        entry[12..16].copy_from_slice(&24576_u32.to_le_bytes());
+    }
+    disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+    fs::write(path.join("disk"), &disk).unwrap();
+    let output = kireji(path, &["info", "disk"]);
+    let listed = String::from_utf8(output.stdout).unwrap();
+    assert!(listed.contains("partition:  2") && listed.contains("for a BFS volume"), "{listed}");
+    assert_eq!(output.status.code(), Some(i32::from(Exit::Image as u8)));
+    for bad in ["disk:1", "disk:3", "disk"] {
+        fails(path, &["mkfs", bad, "--force"], Exit::Image);
+    }
+    assert!(fs::read(path.join("disk")).unwrap() == disk);
+    done(path, &["mkfs", "disk:2", "--force", "--name", "New"]);
+    assert!(done(path, &["info", "disk"]).contains("New, blocks of 2048"));
+    done(path, &["check", "disk:2"]);
+    assert!(fs::read(path.join("disk")).unwrap()[..16 << 20] == disk[..16 << 20]);
+    done(path, &["mkdir", "disk", "below"]);
+    let told = fails(path, &["cat", "disk", "below"], Exit::No);
+    assert!(told.contains("`below` is a directory"), "{told}");
+}

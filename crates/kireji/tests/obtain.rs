@@ -139,3 +139,40 @@ fn an_image_is_fetched_and_kept() {
         assert_eq!(code(&output), Some(i32::from(Exit::Usage as u8)), "{what}");
     }
 }
+
+#[test]
+fn under_sudo_what_is_made_in_the_users_directory_is_the_users() {
+    use std::os::unix::fs::{MetadataExt, chown};
+    if !rustix::process::geteuid().is_root() {
+        // Only root can make a file for somebody else.
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let sudo = |args: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_kireji"))
+            .args(args)
+            .current_dir(path)
+            .env_clear()
+            .envs([("SUDO_UID", "12345"), ("SUDO_GID", "12346")])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    let owner = |name: &str| path.join(name).symlink_metadata().unwrap().uid();
+    sudo(&["image", "mkfs", "roots", "--size", "12M"]);
+    assert_eq!(owner("roots"), 0);
+    chown(path, Some(12345), Some(12346)).unwrap();
+    sudo(&["image", "mkfs", "disk", "--size", "12M"]);
+    sudo(&["image", "convert", "disk", "disk.qcow2"]);
+    sudo(&["driver", "new", "one", "--output", "project"]);
+    sudo(&["image", "put", "-r", "disk", "project", "/"]);
+    sudo(&["image", "ln", "disk", "/boot", "project/link"]);
+    sudo(&["image", "get", "-r", "disk", "project", "back"]);
+    let names =
+        ["disk", "disk.qcow2", "project", "project/one.c", "back", "back/link", "back/one.c"];
+    for name in names {
+        assert_eq!(owner(name), 12345, "{name}");
+    }
+    assert_eq!(path.join("back/one.c").metadata().unwrap().gid(), 12346);
+}

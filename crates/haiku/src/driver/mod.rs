@@ -18,6 +18,7 @@ use crate::packages::PackagedAddOn;
 
 pub use elf::ElfError;
 pub use kind::Kind;
+pub(crate) use place::KERNEL_SETTINGS;
 pub use place::{PlaceError, Step, Wanted, place};
 pub use rules::Rule;
 

@@ -12,7 +12,7 @@ const ADD_ONS: &str = "home/config/non-packaged/add-ons";
 /// Jobs that the launch daemon runs at boot (src/servers/launch/LaunchDaemon.cpp).
 const JOBS: &str = "system/settings/launch";
 /// The kernel's settings (src/system/boot/loader/load_driver_settings.cpp).
-const KERNEL_SETTINGS: &str = "home/config/settings/kernel/drivers/kernel";
+pub(crate) const KERNEL_SETTINGS: &str = "home/config/settings/kernel/drivers/kernel";
 /// A panic is to be read on the serial line: without this, output waits for a key
 /// (src/system/kernel/debug/blue_screen.cpp).
 const SERIAL_PANICS: &str = "bluescreen false";

@@ -15,6 +15,11 @@ const LITTLE_ENDIAN: u32 = 0x4249_4745;
 const MAGIC_2: u32 = 0xdd12_1031;
 const MAGIC_3: u32 = 0x15b6_830e;
 
+/// Whether a super block is one of PowerPC.
+pub(super) fn is_big_endian(block: &[u8]) -> bool {
+    block.get(32..36) == Some(&MAGIC_1.to_be_bytes())
+}
+
 impl Volume {
     /// Parses the super block, which lies at byte 512 of a volume.
     pub(super) fn parse(block: &[u8]) -> Option<Self> {

@@ -176,6 +176,12 @@ pub enum ImageError {
         /// The numbers of the partitions.
         numbers: Vec<usize>,
     },
+    /// It holds a BFS volume of PowerPC.
+    #[error("{} holds a big-endian BFS volume, as made on PowerPC", path.display())]
+    BigEndian {
+        /// The file.
+        path: PathBuf,
+    },
     /// It is nothing that we know.
     #[error("{} is no disk image: it has no partition table and no BFS", path.display())]
     Unrecognised {
@@ -229,6 +235,7 @@ impl ImageError {
                 "`kireji image info` lists the partitions"
             }
             Self::SeveralBfs { .. } => "say which: IMAGE:NUMBER",
+            Self::BigEndian { .. } => "only little-endian ones, those of x86, are supported",
             Self::Unrecognised { .. } => {
                 "give Haiku's anyboot .iso, a raw or qcow2 image of a disk with Haiku on it"
             }

@@ -230,6 +230,9 @@ fn content(path: &Path, disk: &dyn Source, size: u64) -> Result<Content, ImageEr
         whole(path, "the BFS super block", volume.size(), size)?;
         return Ok(Content::Bare { boot_code: mbr::has_code(&head) });
     }
+    if bfs::is_big_endian(head.get(512..).unwrap_or_default()) {
+        return Err(ImageError::BigEndian { path: path.to_owned() });
+    }
     if !mbr::is_signed(&head) {
         let iso = iso::volume_name(disk).map_err(read)?;
         return Err(match iso {
@@ -260,6 +263,9 @@ fn content(path: &Path, disk: &dyn Source, size: u64) -> Result<Content, ImageEr
     };
     whole(path, "the partition table", found.end, size)?;
     let block = disk.read_up_to(bfs.start.saturating_add(512), 512).map_err(read)?;
+    if bfs::is_big_endian(&block) {
+        return Err(ImageError::BigEndian { path: path.to_owned() });
+    }
     let volume = bfs::Volume::parse(&block)
         .ok_or_else(|| damaged(path, "the BFS partition has no BFS super block"))?;
     if volume.size() > bfs.size {

@@ -67,6 +67,22 @@ impl Disk {
         Ok(partitions)
     }
 
+    /// Finds where a BFS volume can be made: in the partition `number`, if its type says that it is
+    /// for one or there is one in it; without a number in the place of the only volume.
+    ///
+    /// # Errors
+    /// As [`Disk::find_volume`].
+    pub fn find_place(&self, number: Option<usize>) -> Result<Extent, ImageError> {
+        let partitions = self.partitions()?;
+        let is_empty = |found: &&Partition| {
+            Some(found.number) == number && found.kind == PartitionKind::Bfs && !found.has_bfs
+        };
+        match partitions.iter().find(is_empty) {
+            Some(partition) => Ok(partition.extent),
+            None => self.find_volume(number),
+        }
+    }
+
     /// Finds a BFS volume: that of the partition `number`, or the only one. The place is that of
     /// the partition.
     ///
@@ -151,6 +167,19 @@ mod tests {
         assert!(matches!(error(2), ImageError::NotBfs { number: 2, .. }));
         assert!(matches!(error(3), ImageError::NoSuchPartition { number: 3, .. }));
         assert_eq!(self::disk(&samples::logical()).partitions().unwrap()[0].number, 5);
+    }
+
+    #[test]
+    fn a_volume_is_made_only_in_a_partition_for_one() {
+        let mut bytes = samples::anyboot();
+        let block = usize::try_from(samples::BFS.start + SECTOR).unwrap();
+        bytes[block..block + 512].fill(0);
+        let disk = disk(&bytes);
+        assert!(matches!(disk.find_volume(Some(1)), Err(ImageError::NotBfs { .. })));
+        assert_eq!(disk.find_place(Some(1)).unwrap(), samples::BFS);
+        for number in [None, Some(2), Some(3)] {
+            assert!(disk.find_place(number).is_err(), "{number:?}");
+        }
     }
 
     #[test]

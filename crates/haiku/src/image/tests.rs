@@ -48,6 +48,17 @@ fn looks_behind_the_header_of_a_vmware_disk() {
 }
 
 #[test]
+fn a_volume_of_powerpc_is_refused_by_name() {
+    let mut bare = samples::bfs(32);
+    let mut disk = samples::mbr();
+    let start = usize::try_from(samples::BFS.start).unwrap();
+    for (bytes, magic) in [(&mut bare, 512 + 32), (&mut disk, start + 512 + 32)] {
+        bytes[magic..magic + 4].reverse();
+        assert!(matches!(read(bytes), Err(ImageError::BigEndian { .. })));
+    }
+}
+
+#[test]
 fn does_not_look_into_qcow2() {
     let image = read(&samples::qcow2(3)).unwrap();
     assert_eq!(image.container, Container::Qcow2 { version: 3 });

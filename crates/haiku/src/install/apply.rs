@@ -3,7 +3,7 @@
 use bfs::{Error, Kind, Storage, Time, Volume};
 
 use super::record::{self, Installed, Record, SettingsFile};
-use super::settings::{render, strip};
+use super::settings::{is_off, render, strip};
 use super::{Change, Content, InstallError, Item, Plan, Setting, paths};
 
 /// Settings files are small; what is larger is none.
@@ -282,6 +282,16 @@ fn rewrite<S: Storage>(
     }
     paths::write(volume, &path, 0o644, after.as_bytes())?;
     Ok(Some(Change::Settings { path, settings }))
+}
+
+/// Whether the kernel's settings of a volume keep it from writing to the serial line
+/// (src/system/kernel/debug/debug.cpp, `serial_debug_output`; the default is to write).
+///
+/// # Errors
+/// The volume or its settings cannot be read.
+pub fn serial_is_off<S: Storage>(volume: &mut Volume<S>) -> Result<bool, InstallError> {
+    let text = read_settings(volume, crate::driver::KERNEL_SETTINGS)?;
+    Ok(is_off(&text, "serial_debug_output"))
 }
 
 fn read_settings<S: Storage>(volume: &mut Volume<S>, path: &str) -> Result<String, InstallError> {

@@ -19,7 +19,7 @@ use crate::driver::{ElfError, Kernel, Kind, PlaceError, Report, Step, Wanted, ch
 use crate::hpkg::{NewContent, NewEntry};
 use crate::packages::{self, PackagedAddOn, PackagesError};
 
-pub use apply::{install, remove};
+pub use apply::{install, remove, serial_is_off};
 pub use settings::{Setting, SettingsError};
 
 /// What a volume has that matters to a driver.

@@ -99,6 +99,16 @@ pub(super) fn render(text: &str, settings: &[Setting]) -> Result<String, Setting
     if text.len() >= TOO_LARGE { Err(SettingsError::TooLarge) } else { Ok(text) }
 }
 
+/// Whether the last parameter `name` says no, in one of the words that Haiku knows for it
+/// (driver_settings.cpp, get_driver_boolean_parameter).
+pub(super) fn is_off(text: &str, name: &str) -> bool {
+    const OFF: [&str; 6] = ["0", "false", "no", "off", "disable", "disabled"];
+    let Ok(words) = words(text) else { return false };
+    let is_named = |word: &Word<'_>| word.depth == 0 && word.first && word.text == name;
+    let value = words.iter().rposition(is_named).and_then(|at| words.get(at + 1));
+    value.is_some_and(|word| !word.first && OFF.contains(&word.text))
+}
+
 /// A word of a settings file.
 struct Word<'t> {
     text: &'t str,
@@ -185,6 +195,23 @@ fn word(text: &str, start: usize) -> Result<(&str, usize), SettingsError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_parameter_that_says_no_is_seen_where_it_counts() {
+        for (text, off) in [
+            ("", false),
+            ("serial_debug_output false", true),
+            ("  serial_debug_output\toff # why\nx true", true),
+            ("serial_debug_output true", false),
+            ("#serial_debug_output false", false),
+            ("serial_debug_output false\nserial_debug_output true\n", false),
+            ("serial_debug_output\nfalse", false),
+            ("a {\nserial_debug_output false\n}", false),
+            ("serial_debug_output false }", false),
+        ] {
+            assert_eq!(is_off(text, "serial_debug_output"), off, "{text}");
+        }
+    }
 
     fn blocked(entry: &str) -> Setting {
         Setting::Blocked { package: "haiku".to_owned(), entry: entry.to_owned() }

@@ -14,6 +14,7 @@ pub mod internal;
 pub mod lab;
 pub mod list;
 mod outcome;
+mod owner;
 mod pending;
 pub mod recover;
 mod refuse;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use haiku::driver::Severity;
 use haiku::install::{File, PlanError};
 
 use super::check::{failed, read};
@@ -42,7 +43,9 @@ impl<'a> Files<'a> {
             PlanError::NotLoadable { ref file, ref report } => {
                 let hint =
                     format!("`kireji driver check {}` says what to do", path(file).display());
-                let problems: Vec<_> = report.findings.iter().map(|f| f.problem.clone()).collect();
+                let errors =
+                    report.findings.iter().filter(|found| found.severity == Severity::Error);
+                let problems: Vec<_> = errors.map(|found| found.problem.clone()).collect();
                 let error = CommandError::new(Exit::DriverNotLoaded, error.to_string());
                 problems.into_iter().fold(error, CommandError::reason).hint(hint)
             }

@@ -91,6 +91,14 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, Comman
     let mut images = Vec::new();
     for (image, mut volume, plan) in plans {
         let changes = haiku::install::install(&mut volume, &plan).map_err(not_installed)?;
+        if haiku::install::serial_is_off(&mut volume).map_err(not_installed)? {
+            writeln!(
+                context.err,
+                "note: `serial_debug_output` is off in the kernel's settings of {}, and left so: a \
+                 panic is not told on the serial line",
+                image.path.display()
+            )?;
+        }
         images.push(Changed { image: image.path.clone(), changes });
     }
     tell(images, args.json, context)

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use haiku::project::{Style, files};
 
 use super::output;
+use crate::command::owner::Owner;
 use crate::{CommandError, Context, Exit};
 
 /// Arguments of `driver new`.
@@ -37,9 +38,10 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, Comman
     let files = files(&args.name, style)
         .map_err(|error| CommandError::new(Exit::Usage, error.to_string()))?;
     let directory = args.output.clone().unwrap_or_else(|| PathBuf::from(&args.name));
-    output::directory(&directory)?;
+    let owner = Owner::of(&context.vars);
+    output::directory(&directory, owner)?;
     for (name, text) in files {
-        output::file(&directory.join(name), text.as_bytes())?;
+        output::file(&directory.join(name), text.as_bytes(), owner)?;
     }
     writeln!(
         context.err,

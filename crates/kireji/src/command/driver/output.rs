@@ -5,12 +5,16 @@ use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use super::super::image::host_failed;
+use crate::command::owner::Owner;
 use crate::{CommandError, Exit};
 
 /// Makes a directory, or takes an empty one that is there.
-pub(super) fn directory(path: &Path) -> Result<(), CommandError> {
+pub(super) fn directory(path: &Path, owner: Owner) -> Result<(), CommandError> {
     match std::fs::create_dir(path) {
-        Ok(()) => return Ok(()),
+        Ok(()) => {
+            owner.give(path);
+            return Ok(());
+        }
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
         Err(error) => return Err(host_failed("make", path, error)),
     }
@@ -23,7 +27,7 @@ pub(super) fn directory(path: &Path) -> Result<(), CommandError> {
 }
 
 /// Writes a file that is not there yet.
-pub(super) fn file(path: &Path, bytes: &[u8]) -> Result<(), CommandError> {
+pub(super) fn file(path: &Path, bytes: &[u8], owner: Owner) -> Result<(), CommandError> {
     let failed = |error: std::io::Error| match error.kind() {
         ErrorKind::AlreadyExists => {
             CommandError::new(Exit::Usage, format!("{} is there already", path.display()))
@@ -35,5 +39,7 @@ pub(super) fn file(path: &Path, bytes: &[u8]) -> Result<(), CommandError> {
         // Half a file is worse than none; the first error is the one to tell.
         drop(std::fs::remove_file(path));
         failed(error)
-    })
+    })?;
+    owner.give(path);
+    Ok(())
 }

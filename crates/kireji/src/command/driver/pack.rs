@@ -8,6 +8,7 @@ use haiku::install::{How, Plan, Target};
 
 use super::super::image::{self, ImageArg};
 use super::{Files, output};
+use crate::command::owner::Owner;
 use crate::{CommandError, Context, Exit};
 
 /// Arguments of `driver pack`.
@@ -83,7 +84,8 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, Comman
     let bytes = write(&about, &plan.package(), modified)
         .map_err(|error| CommandError::new(Exit::Usage, error.to_string()))?;
     let path = args.output.clone().unwrap_or_default().join(about.file_name());
-    output::file(&path, &bytes)?;
+    let owner = Owner::of(&context.vars);
+    output::file(&path, &bytes, owner)?;
     for (file, place) in plan.add_ons() {
         let place = place.trim_start_matches("home/config/non-packaged/");
         writeln!(context.err, "{file} -> {place}")?;

@@ -10,6 +10,7 @@ use haiku::project::{Compiler, Sdk, SdkError};
 
 use super::super::image::{self, ImageArg, host_failed};
 use super::output;
+use crate::command::owner::Owner;
 use crate::{CommandError, Context, Exit};
 
 /// Packages of an image that there may be something to build against in, the best first.
@@ -38,13 +39,14 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, Comman
         }
         None => of_image(&args.source, context)?,
     };
-    output::directory(&args.output)?;
+    let owner = Owner::of(&context.vars);
+    output::directory(&args.output, owner)?;
     for (path, bytes) in &sdk.files {
         let path = args.output.join(path);
         if let Some(above) = path.parent() {
-            std::fs::create_dir_all(above).map_err(|error| host_failed("make", above, error))?;
+            owner.make_directories(above).map_err(|error| host_failed("make", above, error))?;
         }
-        output::file(&path, bytes)?;
+        output::file(&path, bytes, owner)?;
     }
     let directory = args.output.display();
     writeln!(context.err, "{directory} has {} files of {}.", sdk.files.len(), sdk.package)?;

@@ -9,7 +9,9 @@ use haiku::image::convert::{Format, write};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
+use super::progress::{OFTEN, Progress};
 use super::{ImageArg, host_failed, human, not_an_image};
+use crate::command::owner::Owner;
 use crate::{CommandError, Context, Exit};
 
 /// Where the boot block of a volume says in which sector its partition begins
@@ -62,11 +64,15 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, Comman
         .write(true)
         .create_new(true)
         .open(&part)
-        .map_err(|source| host_failed("make", &part, source))?;
+        .map_err(|source| host_failed("make", &args.output, source))?;
+    Owner::of(&context.vars).give(&part);
+    let mut progress = Progress::new(&mut *context.err, OFTEN);
     let written = if args.volume || args.image.partition.is_some() {
-        args.image.volume(disk).and_then(|window| convert(&Volume { window }, &file, format, &part))
+        args.image
+            .volume(disk)
+            .and_then(|window| convert(&Volume { window }, (&file, &part), format, &mut progress))
     } else {
-        convert(&disk, &file, format, &part)
+        convert(&disk, (&file, &part), format, &mut progress)
     };
     let done = written.and_then(|size| match named(&part, &args.output) {
         Ok(()) => Ok(size),
@@ -84,11 +90,14 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, Comman
 /// Returns the size of the disk.
 fn convert(
     disk: &impl Storage,
-    file: &File,
+    (file, path): (&File, &Path),
     format: Format,
-    path: &Path,
+    progress: &mut Progress<'_>,
 ) -> Result<u64, CommandError> {
-    let size = disk.size().and_then(|size| write(disk, file, format, &mut |_| {}).map(|()| size));
+    let size = disk.size().and_then(|size| {
+        write(disk, file, format, &mut |done| progress.of(done, size))?;
+        Ok(size)
+    });
     size.map_err(|source| host_failed("write", path, source))
 }
 

@@ -14,6 +14,7 @@ use super::change::split;
 use super::open::ImageVolume;
 use super::progress::{Counted, OFTEN, Progress};
 use super::{Reading, Writing, failed, host_failed, open, paths, raw};
+use crate::command::owner::Owner;
 use crate::{CommandError, Context, Exit};
 
 /// Bytes that are copied at once.
@@ -62,6 +63,10 @@ pub(super) fn cat(args: &CatArgs, context: &mut Context<'_>) -> Result<Exit, Com
     let mut volume = open::read(&args.reading, context)?;
     for path in &args.paths {
         for found in paths::find(&mut volume, path)? {
+            if volume.metadata(found.node).map_err(failed)?.kind == Kind::Directory {
+                let text = format!("`{}` is a directory", super::shown(&found.path));
+                return Err(CommandError::new(Exit::No, text));
+            }
             pour(&mut volume, found.node, |piece| raw(context, piece))?;
         }
     }
@@ -88,6 +93,7 @@ fn pour(
 }
 
 pub(super) fn get(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
+    let owner = Owner::of(&context.vars);
     let mut volume = open::read(&args.reading, context)?;
     let Some((to, sources)) = args.paths.split_last() else { return Ok(Exit::Usage) };
     let to = Path::new(to);
@@ -115,7 +121,7 @@ pub(super) fn get(args: &Args, context: &mut Context<'_>) -> Result<Exit, Comman
                         .hint("`--recursive` copies what is in it"));
                 }
                 Kind::Directory => {
-                    real_directory(&target)?;
+                    real_directory(&target, owner)?;
                     let entries: Result<Vec<_>, _> =
                         volume.entries(node).map_err(failed)?.collect();
                     for entry in entries.map_err(failed)? {
@@ -134,10 +140,12 @@ pub(super) fn get(args: &Args, context: &mut Context<'_>) -> Result<Exit, Comman
                     let link = volume.read_link(node).map_err(failed)?;
                     symlink(std::ffi::OsStr::from_bytes(&link), &target)
                         .map_err(|source| host_failed("make the link", &target, source))?;
+                    owner.give(&target);
                 }
                 Kind::File => {
                     clear(&target)?;
                     save(&mut volume, node, &metadata, &target, (&mut lost, &mut progress))?;
+                    owner.give(&target);
                 }
             }
         }
@@ -157,12 +165,16 @@ fn host_name(name: &[u8]) -> Result<std::ffi::OsString, CommandError> {
 }
 
 /// Makes a directory unless it is there; a link to one does not count.
-fn real_directory(path: &Path) -> Result<(), CommandError> {
+fn real_directory(path: &Path, owner: Owner) -> Result<(), CommandError> {
     match path.symlink_metadata() {
         Ok(metadata) if metadata.is_dir() => Ok(()),
         Ok(_) => Err(host_failed("make the directory", path, ErrorKind::AlreadyExists.into())),
-        Err(_) => std::fs::create_dir(path)
-            .map_err(|source| host_failed("make the directory", path, source)),
+        Err(_) => {
+            std::fs::create_dir(path)
+                .map_err(|source| host_failed("make the directory", path, source))?;
+            owner.give(path);
+            Ok(())
+        }
     }
 }
 

@@ -1,12 +1,13 @@
 //! `kireji image fetch`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use fetch::{FetchError, Options, Progress, Sources, What, fetch};
 
 use super::human;
 use super::progress::OFTEN;
+use crate::command::owner::Owner;
 use crate::{CommandError, Context, Exit};
 
 /// How long a server may send nothing.
@@ -74,7 +75,9 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, Comman
             Progress::Unpacking => writeln!(err, "It is unpacked."),
         })
     };
-    let fetched = fetch(&args.what, &options, &mut tell).map_err(failed)?;
+    let fetched = fetch(&args.what, &options, &mut tell);
+    give(Owner::of(&context.vars), &options.cache);
+    let fetched = fetched.map_err(failed)?;
     if args.json {
         super::super::print_json(context, &fetched)?;
         return Ok(Exit::Done);
@@ -88,6 +91,16 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, Comman
     writeln!(context.err, "{cached}{checked}")?;
     writeln!(context.out, "{}", fetched.path.display())?;
     Ok(Exit::Done)
+}
+
+/// Gives the cache to the user, half a download too: the next command may be the user's own.
+fn give(owner: Owner, cache: &Path) {
+    let mut above: Vec<_> = cache.ancestors().take(3).collect();
+    above.reverse();
+    above.into_iter().for_each(|path| owner.give(path));
+    for entry in cache.read_dir().into_iter().flatten().flatten() {
+        owner.give(&entry.path());
+    }
 }
 
 fn failed(error: FetchError) -> CommandError {

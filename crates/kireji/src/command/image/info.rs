@@ -1,6 +1,6 @@
 //! `kireji image info`.
 
-use haiku::image::{Container, Image, Partition};
+use haiku::image::{Container, Image, Partition, PartitionKind};
 use serde::Serialize;
 
 use super::open::not_an_image;
@@ -36,9 +36,21 @@ struct VolumeInfo {
 
 pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
     let disk = args.reading.image.disk()?;
-    let image = disk.image().map_err(not_an_image)?;
     let partitions = disk.partitions().map_err(not_an_image)?;
-    let mut volume = open::read_on(&args.reading, disk, context)?;
+    let opened = disk.image().map_err(not_an_image).and_then(|image| {
+        let volume = open::read_on(&args.reading, disk, context)?;
+        Ok((image, volume))
+    });
+    let (image, mut volume) = match opened {
+        Ok(opened) => opened,
+        Err(error) => {
+            // Which partition to name is what one wants to know then.
+            if !args.json {
+                table(&partitions, context)?;
+            }
+            return Err(error);
+        }
+    };
     let info = volume.info();
     let mut packages = Vec::new();
     if let Ok(directory) = volume.lookup(b"system/packages") {
@@ -61,13 +73,12 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, Comman
         super::super::print_json(context, Document { image, partitions, volume, packages })?;
         return Ok(Exit::Done);
     }
-    let out = &mut *context.out;
     let container = match image.container {
         Container::Raw => "the disk itself".to_owned(),
         Container::Vmdk { header } => format!("VMDK, a header of {}", human(header)),
         Container::Qcow2 { version } => format!("qcow2, version {version}"),
     };
-    writeln!(out, "container:  {container}, {}", human(image.disk_size))?;
+    writeln!(context.out, "container:  {container}, {}", human(image.disk_size))?;
     if let Some(boots) = image.boots() {
         let by = match (boots.bios, boots.uefi) {
             (true, true) => "BIOS and UEFI",
@@ -75,18 +86,10 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, Comman
             (false, true) => "UEFI",
             (false, false) => "nothing",
         };
-        writeln!(out, "boots by:   {by}")?;
+        writeln!(context.out, "boots by:   {by}")?;
     }
-    for partition in &partitions {
-        writeln!(
-            out,
-            "partition:  {} at {}, {}{}",
-            partition.number,
-            partition.extent.start,
-            human(partition.extent.size),
-            if partition.has_bfs { ", a BFS volume" } else { "" }
-        )?;
-    }
+    table(&partitions, context)?;
+    let out = &mut *context.out;
     writeln!(out, "volume:     {}, blocks of {}", volume.name, volume.block_size)?;
     writeln!(out, "size:       {}, {} free", human(volume.size), human(volume.free))?;
     writeln!(out, "unmounted:  {}", if volume.clean { "cleanly" } else { "not cleanly" })?;
@@ -94,4 +97,24 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, Comman
         writeln!(out, "package:    {package}")?;
     }
     Ok(Exit::Done)
+}
+
+fn table(partitions: &[Partition], context: &mut Context<'_>) -> Result<(), CommandError> {
+    for partition in partitions {
+        let what = match (partition.has_bfs, partition.kind) {
+            (true, _) => ", a BFS volume",
+            (false, PartitionKind::Bfs) => ", for a BFS volume",
+            (false, PartitionKind::Efi) => ", the EFI system partition",
+            (false, PartitionKind::Other) => "",
+        };
+        writeln!(
+            context.out,
+            "partition:  {} at {}, {}{}",
+            partition.number,
+            partition.extent.start,
+            human(partition.extent.size),
+            what
+        )?;
+    }
+    Ok(())
 }

@@ -5,12 +5,13 @@ use haiku::image::{Disk, Extent};
 
 use super::open::{self, ImageArg};
 use super::{failed, human};
+use crate::command::owner::Owner;
 use crate::{CommandError, Context, Exit};
 
 /// Arguments of `image mkfs`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The file to make; or an image, whose volume is made anew
+    /// The file to make; or an image, whose volume is made anew; `IMAGE:NUMBER` for a partition
     image: ImageArg,
     /// Make a file of this size: bytes, or a number with K, M, G or T
     #[arg(long, value_name = "SIZE", value_parser = size)]
@@ -21,7 +22,7 @@ pub(super) struct Args {
     /// Bytes of a block
     #[arg(long, default_value_t = 2048, value_name = "BYTES")]
     block_size: u32,
-    /// Throw away the volume that is there
+    /// Throw away what is there
     #[arg(long, conflicts_with = "size")]
     force: bool,
 }
@@ -43,13 +44,15 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, Comman
     let window = match args.size {
         Some(size) => {
             let disk = Disk::create(path, size).map_err(open::not_an_image)?;
+            Owner::of(&context.vars).give(path);
             open::window(disk, Extent { start: 0, size })?
         }
         None if !args.force => {
-            return Err(CommandError::new(Exit::Usage, "nothing says what to make")
-                .hint("`--size` makes a file; `--force` throws away the volume of an image"));
+            return Err(CommandError::new(Exit::Usage, "nothing says what to make").hint(
+                "`--size` makes a file; `--force` throws away what is in the volume of an image",
+            ));
         }
-        None => open::exclusive(&args.image)?,
+        None => open::place(&args.image)?,
     };
     let made = Volume::make(window, &options).and_then(|mut volume| {
         volume.sync()?;

@@ -114,6 +114,14 @@ pub(super) fn exclusive(image: &ImageArg) -> Result<Window<Disk>, CommandError> 
     image.volume(image.disk_to_write()?)
 }
 
+/// Opens the place where a volume is to be made: of one that is there, or a partition whose type
+/// says that it is to hold one.
+pub(super) fn place(image: &ImageArg) -> Result<Window<Disk>, CommandError> {
+    let disk = image.disk_to_write()?;
+    let place = disk.find_place(image.partition).map_err(not_an_image)?;
+    window(disk, place)
+}
+
 fn volume(window: Window<Disk>, access: Access) -> Result<ImageVolume, CommandError> {
     Volume::open(window, &Options { access, ..Options::default() }).map_err(failed)
 }

@@ -27,6 +27,15 @@ impl<'a> Progress<'a> {
         self.files += 1;
     }
 
+    /// So many bytes of a disk of `total` are done.
+    pub(super) fn of(&mut self, done: u64, total: u64) {
+        if self.last.elapsed() >= self.often {
+            self.last = Instant::now();
+            // A terminal that has gone must not end a copy.
+            drop(writeln!(self.err, "  {} of {}", human(done), human(total)));
+        }
+    }
+
     /// So many bytes of it were copied.
     pub(super) fn bytes(&mut self, length: usize) {
         self.bytes += length as u64;
@@ -60,7 +69,7 @@ mod tests {
     #[test]
     fn what_takes_long_is_told_and_nothing_else() {
         for (often, told) in [
-            (Duration::ZERO, "  2.0 KiB in 1 file\n  3.0 KiB in 2 files\n"),
+            (Duration::ZERO, "  2.0 KiB in 1 file\n  1.0 KiB of 2.0 KiB\n  3.0 KiB in 2 files\n"),
             (Duration::from_secs(3600), ""),
         ] {
             let mut err = Vec::new();
@@ -68,6 +77,7 @@ mod tests {
             progress.file();
             progress.bytes(2048);
             progress.file();
+            progress.of(1024, 2048);
             let mut counted = Counted { inner: [7; 1024].as_slice(), progress: &mut progress };
             counted.read_exact(&mut [0; 1024]).unwrap();
             assert_eq!(String::from_utf8(err).unwrap(), told);
