@@ -149,6 +149,26 @@ pub fn named<'f>(found: &'f [Found], name: &str) -> Option<&'f Found> {
     found.iter().rfind(fits)
 }
 
+/// Reads which revision of Haiku a volume has, such as `hrev57937_129`, from the version of its
+/// package (`r1~beta5_hrev57937_129-1`, build/jam/PackageRules of Haiku). `None` where the version
+/// has none.
+///
+/// # Errors
+/// There is no package; the volume or the package cannot be read.
+pub fn revision<S: Storage>(volume: &mut Volume<S>) -> Result<Option<String>, PackagesError> {
+    let all = find(volume)?;
+    let found = named(&all, "haiku").ok_or(PackagesError::NoHaiku)?;
+    let about = found.open(volume)?.info().map_err(|error| found.broken(error))?;
+    Ok(hrev(&about.version).map(str::to_owned))
+}
+
+fn hrev(version: &str) -> Option<&str> {
+    let found = &version[version.find("hrev")?..];
+    let number = &found["hrev".len()..];
+    let end = number.find(|c: char| !c.is_ascii_digit() && c != '_').unwrap_or(number.len());
+    number.starts_with(|c: char| c.is_ascii_digit()).then(|| &found[.."hrev".len() + end])
+}
+
 /// Reads the kernel of a volume. Returns the name of its package's file too.
 ///
 /// # Errors
@@ -287,6 +307,18 @@ mod tests {
         let error = kernel(&[("home/haiku-1.hpkg", &wide), ("haiku-1.txt", &wide)]).unwrap_err();
         assert!(matches!(error, PackagesError::NoHaiku), "{error}");
         let error = kernel(&[("haiku-1.hpkg", b"text")]).unwrap_err();
+        assert!(matches!(error, PackagesError::Package { .. }), "{error}");
+    }
+
+    #[test]
+    fn the_revision_is_in_the_version() {
+        assert_eq!(hrev("r1~beta5_hrev57937_129-1"), Some("hrev57937_129"));
+        assert_eq!(hrev("r1~beta6_hrev59866-1"), Some("hrev59866"));
+        assert_eq!(hrev("r1~beta6_hrev"), None);
+        assert_eq!(hrev("1.0-1"), None);
+        let none = package("haiku", &[("kernel_x86_64", file(b"kernel"))]);
+        assert_eq!(revision(&mut volume(&[("haiku-1.hpkg", &none)])).unwrap(), None);
+        let error = revision(&mut volume(&[("haiku-1.hpkg", b"text")])).unwrap_err();
         assert!(matches!(error, PackagesError::Package { .. }), "{error}");
     }
 

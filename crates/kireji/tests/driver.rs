@@ -46,7 +46,10 @@ fn a_driver_is_judged_with_reasons_and_remedies() {
         serde_json::from_slice(&kireji(path, &["driver", "check", "--json", "default.so"]).stdout)
             .unwrap();
     assert_eq!(json["results"][0]["loadable"], false);
-    assert_eq!(json["results"][0]["findings"][0]["rule"], "read-only-segment");
+    let finding = &json["results"][0]["findings"][0];
+    assert_eq!(finding["rule"], "read-only-segment");
+    assert_eq!(finding["source"], "elf.cpp, load_kernel_add_on");
+    assert!(finding["remedy"].as_str().unwrap().contains("-z"), "{finding}");
     std::fs::write(path.join("text"), "#!/bin/sh").unwrap();
     let output = kireji(path, &["driver", "check", "text"]);
     assert_eq!(output.status.code(), Some(i32::from(Exit::DriverNotLoaded as u8)));

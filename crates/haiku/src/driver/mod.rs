@@ -12,7 +12,8 @@ mod rules;
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
 
 use crate::packages::PackagedAddOn;
 
@@ -43,7 +44,7 @@ pub struct Report {
 }
 
 /// One thing that is wrong, or may be.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// The rule that is broken.
     pub rule: Rule,
@@ -51,6 +52,19 @@ pub struct Finding {
     pub severity: Severity,
     /// What was found.
     pub problem: String,
+}
+
+impl Serialize for Finding {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { rule, severity, problem } = self;
+        let mut finding = serializer.serialize_struct("Finding", 5)?;
+        finding.serialize_field("rule", rule)?;
+        finding.serialize_field("severity", severity)?;
+        finding.serialize_field("problem", problem)?;
+        finding.serialize_field("source", rule.source())?;
+        finding.serialize_field("remedy", rule.remedy())?;
+        finding.end()
+    }
 }
 
 /// How bad a finding is.

@@ -1,10 +1,15 @@
 //! `kireji image info`.
 
+use std::error::Error;
+
 use haiku::image::{Container, Image, Partition, PartitionKind};
+use haiku::packages;
+use host::Measured;
 use serde::Serialize;
 
 use super::open::not_an_image;
 use super::{Reading, failed, human, open, shown};
+use crate::shown::plain;
 use crate::{CommandError, Context, Exit};
 
 /// Arguments of `image info`.
@@ -23,6 +28,8 @@ struct Document {
     partitions: Vec<Partition>,
     volume: VolumeInfo,
     packages: Vec<String>,
+    /// Of Haiku; null where its version has none.
+    revision: Measured<Option<String>>,
 }
 
 #[derive(Serialize)]
@@ -52,15 +59,22 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, Comman
         }
     };
     let info = volume.info();
-    let mut packages = Vec::new();
+    let mut named = Vec::new();
     if let Ok(directory) = volume.lookup(b"system/packages") {
         for entry in volume.entries(directory).map_err(failed)? {
             let name = entry.map_err(failed)?.name;
             if name.starts_with(b"haiku-") || name.starts_with(b"haiku.") {
-                packages.push(shown(&name));
+                named.push(shown(&name));
             }
         }
     }
+    let revision = match packages::revision(&mut volume) {
+        Ok(revision) => Measured::Known(revision),
+        Err(error) => Measured::unmeasured(match error.source() {
+            Some(cause) => format!("{error}: {cause}"),
+            None => error.to_string(),
+        }),
+    };
     let block = u64::from(info.block_size);
     let volume = VolumeInfo {
         name: shown(info.name.as_bytes()),
@@ -70,7 +84,8 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, Comman
         clean: info.clean,
     };
     if args.json {
-        super::super::print_json(context, Document { image, partitions, volume, packages })?;
+        let document = Document { image, partitions, volume, packages: named, revision };
+        super::super::print_json(context, document)?;
         return Ok(Exit::Done);
     }
     let container = match image.container {
@@ -93,7 +108,14 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, Comman
     writeln!(out, "volume:     {}, blocks of {}", volume.name, volume.block_size)?;
     writeln!(out, "size:       {}, {} free", human(volume.size), human(volume.free))?;
     writeln!(out, "unmounted:  {}", if volume.clean { "cleanly" } else { "not cleanly" })?;
-    for package in &packages {
+    match &revision {
+        Measured::Known(Some(revision)) => writeln!(out, "Haiku:      {}", plain(revision))?,
+        Measured::Known(None) => {}
+        Measured::Unmeasured { unmeasured } => {
+            writeln!(out, "Haiku:      unknown: {}", plain(unmeasured))?;
+        }
+    }
+    for package in &named {
         writeln!(out, "package:    {package}")?;
     }
     Ok(Exit::Done)
