@@ -100,6 +100,12 @@ impl<'a> Card<'a> {
         self.qtest.write(target.address, Width::Double, 0)
     }
 
+    /// Takes away what was on its way already.
+    pub(super) fn forget_messages(&mut self, target: MessageTarget) -> Outcome {
+        sleep(SILENCE);
+        self.qtest.write(target.address, Width::Double, 0)
+    }
+
     /// Checks that no message comes.
     pub(super) fn expect_silence(&mut self, what: &str, target: MessageTarget) -> Outcome {
         sleep(SILENCE);
