@@ -34,7 +34,7 @@ const PAGE: usize = 4096;
 const COMMAND: u64 = 0x04;
 const COMMAND_BUS_MASTER: u64 = 1 << 2;
 /// The card takes 0.1 s for a transfer; the rig is slow.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How long an event that must not come is waited for.
 const SILENCE: Duration = Duration::from_millis(100);
 

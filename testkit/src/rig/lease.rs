@@ -162,21 +162,6 @@ pub(super) fn user_is_named(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
     rig.same("its binding", rig.binding(address)?, before)
 }
 
-impl Rig<'_> {
-    /// Waits up to ten seconds for something to become true.
-    pub(super) fn settles(&self, what: &str, is: impl Fn() -> Result<bool, String>) -> Outcome {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while !is()? {
-            if Instant::now() > deadline {
-                return Err(format!("{what}: not within ten seconds"));
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        self.ok(what);
-        Ok(())
-    }
-}
-
 /// Takes a card for a run, and dies with it.
 pub(super) fn abandon(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
     let writer = DirectWriter(&rig.host);
@@ -299,10 +284,7 @@ pub(super) fn survives_kills(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
         std::thread::sleep(moment);
         child.kill().map_err(said)?;
         child.wait().map_err(said)?;
-        let recovered = rig.kireji("recover")?;
-        if recovered.code != Some(0) {
-            return Err(format!("recover after kill {kill}: {}", recovered.err));
-        }
+        let recovered = rig.recovered().map_err(|error| format!("after kill {kill}: {error}"))?;
         match recovered.out.contains("Nothing to recover") {
             true => early += 1,
             false => midway += 1,

@@ -1,7 +1,7 @@
 //! `kireji run` inside a rig: a guest with the card, and what is left when something dies.
 
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use pci::Address;
 use rustix::process::{Pid, Signal, kill_process};
@@ -11,9 +11,6 @@ use super::command::command;
 use super::moments::Moments;
 use super::{Outcome, Rig, one, said};
 use crate::image::{self, Then};
-
-/// How long an inner QEMU may take to be up, under two levels of translation.
-const UP: Duration = Duration::from_secs(120);
 
 pub(super) fn words(address: Address, image: &str) -> String {
     format!("run {image} --device {address} --net none --memory 64 --cpus 1 --accel tcg --json")
@@ -28,26 +25,6 @@ pub(super) fn image(name: &str, then: Then) -> String {
 impl Rig<'_> {
     fn binding_of(&self, address: Address) -> Result<Binding, String> {
         Binding::read(&self.host, address).map_err(said)
-    }
-
-    /// Waits for something that `find` looks for.
-    fn wait_for<T>(
-        &self,
-        what: &str,
-        limit: Duration,
-        find: impl Fn() -> Result<Option<T>, String>,
-    ) -> Result<T, String> {
-        let deadline = Instant::now() + limit;
-        loop {
-            if let Some(found) = find()? {
-                self.ok(what);
-                return Ok(found);
-            }
-            if Instant::now() > deadline {
-                return Err(format!("{what}: not within {} s", limit.as_secs()));
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
     }
 
     /// The process whose command is QEMU, if there is one.
@@ -74,8 +51,8 @@ impl Rig<'_> {
             .stderr(Stdio::null())
             .spawn()
             .map_err(said)?;
-        let qemu = self.wait_for("QEMU runs", UP, || self.qemu())?;
-        self.wait_for("QEMU has the card open", UP, || {
+        let qemu = self.wait_for("QEMU runs", || self.qemu())?;
+        self.wait_for("QEMU has the card open", || {
             let directory = format!("/proc/{}/fd", qemu.as_raw_nonzero());
             let names = self.host.names(&directory).unwrap_or_default();
             let opened = names.iter().any(|name| {
@@ -122,12 +99,10 @@ pub(super) fn survives_its_own_death(rig: &Rig<'_>, functions: &[Address]) -> Ou
     let (mut run, _) = rig.started(address)?;
     run.kill().map_err(said)?;
     run.wait().map_err(said)?;
-    rig.wait_for("QEMU is gone too", Duration::from_secs(20), || {
-        Ok(rig.qemu()?.is_none().then_some(()))
-    })?;
+    rig.settles("QEMU is gone too", || Ok(rig.qemu()?.is_none()))?;
     let runs = rig.expect("runs", 0)?;
     rig.says(&runs.out, "kireji was killed")?;
-    let recovered = rig.expect("recover", 0)?;
+    let recovered = rig.recovered()?;
     rig.says(&recovered.out, "is back on")?;
     rig.same("its binding", rig.binding_of(address)?, before)
 }
@@ -159,7 +134,7 @@ pub(super) fn survives_random_kills(rig: &Rig<'_>, functions: &[Address]) -> Out
     let whole = started.elapsed();
     run.kill().map_err(said)?;
     run.wait().map_err(said)?;
-    rig.expect("recover", 0)?;
+    rig.recovered()?;
     let mut moments = Moments::new(whole.subsec_nanos());
     rig.ok(format!("the card is open after {} ms; {moments}", whole.as_millis()));
 
@@ -173,13 +148,13 @@ pub(super) fn survives_random_kills(rig: &Rig<'_>, functions: &[Address]) -> Out
             std::thread::sleep(moments.within(whole));
             run.kill().map_err(said)?;
         } else {
-            let qemu = rig.wait_for("QEMU runs", UP, || rig.qemu())?;
+            let qemu = rig.wait_for("QEMU runs", || rig.qemu())?;
             std::thread::sleep(moments.within(whole / 4));
             kill_process(qemu, Signal::KILL).map_err(said)?;
         }
         run.wait().map_err(said)?;
         midway += u32::from(rig.binding_of(address)? != before);
-        rig.expect("recover", 0)?;
+        rig.recovered()?;
         rig.same(
             &format!("its binding after kill {kill}"),
             rig.binding_of(address)?,
