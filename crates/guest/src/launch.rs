@@ -240,7 +240,7 @@ impl Runner for AsUser<'_> {
             .args(&program.args)
             .stdin(program.stdin.clone())
             .limit(program.limit);
-        self.runner.run(&launched)
+        self.runner.run(&Program { directory: program.directory.clone(), ..launched })
     }
 }
 
@@ -317,6 +317,7 @@ mod tests {
                 assert_eq!(launch.environment["HOME"].as_deref(), Some("/home/tester"));
                 assert_eq!(words[3..], ["--", "/usr/bin/qemu", "-display", "help"]);
                 assert_eq!(program.stdin, b"question");
+                assert_eq!(program.directory.as_deref(), Some(std::path::Path::new("/tree")));
                 let status = std::os::unix::process::ExitStatusExt::from_raw(0);
                 Ok(Finished { status, stdout: Vec::new(), stderr: Vec::new() })
             }
@@ -330,6 +331,7 @@ mod tests {
         let runner =
             AsUser { runner: &Echo, launcher: &launcher, user: &user, environment: &environment };
         let program = Program::new("/usr/bin/qemu").args(["-display", "help"]).stdin("question");
+        let program = program.directory("/tree");
         runner.run(&program).unwrap();
     }
 

@@ -17,3 +17,4 @@ pub mod project;
 pub mod serial;
 pub mod symbols;
 pub mod test_run;
+pub mod tree;

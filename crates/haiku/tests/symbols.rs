@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use haiku::driver::{Kernel, Kind, check};
 use haiku::kdl::{Event, Panic, Reader};
-use haiku::symbols::{Remark, Symbols, symbolise};
+use haiku::symbols::{Remark, Symbols, is_same_code, symbolise};
 use object::{Object, ObjectSymbol};
 
 /// Where the drivers are built, once.
@@ -61,6 +61,25 @@ fn the_examples_are_loadable() {
         assert_eq!(report.kind, kind);
         assert_eq!(report.findings, [], "{name}");
     }
+}
+
+#[test]
+fn a_program_is_the_same_stripped_or_not() {
+    let (_, whole) = driver("edu_legacy");
+    for option in ["--strip-debug", "--strip-all"] {
+        assert!(is_same_code(&whole, &stripped("edu_legacy", option)), "{option}");
+    }
+    assert!(!is_same_code(&whole, &driver("edu_driver").1));
+    assert!(!is_same_code(&whole, b"text") && !is_same_code(b"text", b"text"));
+    // Without the identities of their builds, one instruction makes the difference.
+    let bare = stripped("edu_legacy", "--remove-section=.note.gnu.build-id");
+    assert!(Symbols::parse("edu_legacy", &bare).unwrap().build_id().is_none());
+    assert!(is_same_code(&whole, &bare));
+    let section = object::File::parse(&*bare).unwrap();
+    let text = object::ObjectSection::file_range(&section.section_by_name(".text").unwrap());
+    let mut other = bare.clone();
+    other[usize::try_from(text.unwrap().0).unwrap()] ^= 1;
+    assert!(!is_same_code(&whole, &other));
 }
 
 /// Function, file and line of every address, the innermost first, as binutils tells them.

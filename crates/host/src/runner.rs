@@ -22,6 +22,8 @@ pub struct Program {
     pub executable: PathBuf,
     /// Its arguments.
     pub args: Vec<OsString>,
+    /// The directory it runs in; without one, the caller's.
+    pub directory: Option<PathBuf>,
     /// What it reads on standard input.
     pub stdin: Vec<u8>,
     /// How long it may take.
@@ -36,6 +38,7 @@ impl Program {
         Self {
             executable: executable.into(),
             args: Vec::new(),
+            directory: None,
             stdin: Vec::new(),
             limit: Duration::from_secs(10),
             apart: false,
@@ -53,6 +56,13 @@ impl Program {
     #[must_use]
     pub fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
         self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets the directory that the program runs in.
+    #[must_use]
+    pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.directory = Some(directory.into());
         self
     }
 
@@ -142,6 +152,9 @@ impl Runner for SystemRunner {
         let mut command = Command::new(executable);
         command.args(&program.args);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if let Some(directory) = &program.directory {
+            command.current_dir(directory);
+        }
         if program.apart {
             command.process_group(0);
         }
@@ -222,6 +235,8 @@ mod tests {
         let done = SystemRunner.run(&Program::new("cat").stdin("hello")).unwrap();
         assert_eq!(done.stdout, b"hello");
         assert!(done.status.success());
+        let done = SystemRunner.run(&Program::new("pwd").directory("/usr")).unwrap();
+        assert_eq!(done.stdout, b"/usr\n");
         let failed = SystemRunner.run(&Program::new("false")).unwrap();
         assert_eq!(failed.status.code(), Some(1));
     }

@@ -115,7 +115,10 @@ pub fn place(
     let below = match report.kind {
         Kind::Legacy => {
             let category = wanted.category.unwrap_or("misc");
-            let place = wanted.place.map_or_else(|| format!("{category}/{name}"), str::to_owned);
+            let place = wanted
+                .place
+                .or_else(|| packaged_place(name, packaged))
+                .map_or_else(|| format!("{category}/{name}"), str::to_owned);
             let (category, leaf) = place.rsplit_once('/').unwrap_or((category, name));
             steps.push(Step::AddOn { path: format!("{kernel}/drivers/bin/{leaf}") });
             let up = "../".repeat(category.split('/').count() + 1);
@@ -164,6 +167,15 @@ pub fn place(
     let setting = Setting::Line(SERIAL_PANICS.to_owned());
     steps.push(Step::Setting { path: KERNEL_SETTINGS.to_owned(), setting });
     Ok(steps)
+}
+
+/// The place below `/dev` of the packaged legacy driver of a name, which the new one has too then.
+fn packaged_place<'p>(name: &str, packaged: &'p [PackagedAddOn]) -> Option<&'p str> {
+    let real = format!("add-ons/kernel/drivers/bin/{name}");
+    packaged.iter().filter(|entry| entry.leads_to().as_ref() == Some(&real)).find_map(|entry| {
+        let place = entry.path.strip_prefix("add-ons/kernel/drivers/dev/")?;
+        (place.contains('/') && place.split('/').all(is_name)).then_some(place)
+    })
 }
 
 /// Names go into paths, settings and jobs: letters, digits and what needs no quotes there.
@@ -288,6 +300,18 @@ mod tests {
             paths(&deep)[1],
             "non-packaged/add-ons/kernel/drivers/dev/audio/hmulti/card -> ../../../bin/card"
         );
+        // One that a package has too is found where that is, if nobody says otherwise.
+        let packaged = [PackagedAddOn {
+            package: "haiku".to_owned(),
+            hierarchy: Hierarchy::System,
+            path: "add-ons/kernel/drivers/dev/graphics/sample".to_owned(),
+            target: Some("../../bin/sample".to_owned()),
+        }];
+        for (wanted, expected) in [(None, "graphics/sample"), (Some("misc/x"), "misc/x")] {
+            let steps = place(&legacy, "sample", at(wanted), &packaged).unwrap();
+            let path = format!("non-packaged/add-ons/kernel/drivers/dev/{expected} -> ");
+            assert!(paths(&steps)[1].starts_with(&path), "{steps:?}");
+        }
         let driver = report(Kind::Driver, &["drivers/net/x/driver_v1", "drivers/net/x/device_v1"]);
         assert_eq!(
             paths(&place(&driver, "x.so", Wanted { boot: true, ..at(None) }, &[]).unwrap())[..3],

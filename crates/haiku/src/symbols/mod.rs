@@ -10,6 +10,7 @@
 mod demangle;
 mod file;
 mod gdb;
+mod same;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -19,6 +20,7 @@ use crate::kdl::{Frame, Inlined, Panic, Place};
 pub use demangle::demangle;
 pub use file::{Line, Symbols, SymbolsError};
 pub use gdb::{gdb_arguments, gdb_kernel_arguments};
+pub use same::is_same_code;
 
 /// Where the kernel is linked for, at the least (src/system/ldscripts/x86_64/kernel.ld).
 const KERNEL: u64 = 0xffff_ffff_8000_0000;

@@ -21,8 +21,19 @@ const TAIL: usize = 20;
 /// It cannot be started, or fails.
 pub(super) fn run(words: &Words, context: &mut Context<'_>) -> Result<(), CommandError> {
     let Some((executable, args)) = words.0.split_first() else { return Ok(()) };
-    writeln!(context.err, "build: {}", words.0.join(" "))?;
-    let program = Program::new(executable).args(args).limit(LIMIT);
+    execute(Program::new(executable).args(args), context)
+}
+
+/// Runs a program that builds something, as the user whom the run belongs to.
+///
+/// # Errors
+/// It cannot be started, or fails; the reasons are then the end of what it said.
+pub(super) fn execute(program: Program, context: &mut Context<'_>) -> Result<(), CommandError> {
+    let words = program.args.iter().map(|word| word.to_string_lossy());
+    let words: Vec<_> =
+        std::iter::once(program.executable.to_string_lossy()).chain(words).collect();
+    writeln!(context.err, "build: {}", plain(&words.join(" ")))?;
+    let program = program.limit(LIMIT);
     let finished = with_runner(context, |runner: &dyn Runner| runner.run(&program));
     let finished = finished.map_err(|error| CommandError::from_source(Exit::No, error))?;
     let said = [finished.stdout, finished.stderr].concat();

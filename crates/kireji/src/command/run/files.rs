@@ -14,7 +14,7 @@ use haiku::driver::Kind as DriverKind;
 use haiku::image::{Disk, ImageError};
 use haiku::install::{self, Change, How, Plan, Target};
 use haiku::packages;
-use haiku::symbols::Symbols;
+use haiku::symbols::{Symbols, is_same_code};
 use haiku::test_run::Test;
 use sha2::{Digest, Sha256};
 
@@ -25,6 +25,7 @@ use crate::{CommandError, Context, Exit};
 use super::Args;
 use super::checks::{self, denied};
 use super::goal::{Put, of_volume};
+use super::tree::Made;
 
 /// Where Haiku's log is, from the root of its volume (src/servers/syslog_daemon).
 const SYSTEM_LOG: &str = "system/var/log/syslog";
@@ -49,13 +50,19 @@ pub(super) struct Load {
     is_lasting: bool,
     /// The command that runs in the guest.
     pub(super) test: Option<Test>,
+    /// Kernels of a checkout, one of which may be the guest's.
+    kernels: Vec<PathBuf>,
 }
 
 /// Reads what is to be put into the disk and checks it against the image, which is only read.
 ///
 /// # Errors
 /// A file cannot be read, or the guest's kernel would not load a driver.
-pub(super) fn check(args: &Args, context: &mut Context<'_>) -> Result<Load, CommandError> {
+pub(super) fn check(
+    args: &Args,
+    made: Made,
+    context: &mut Context<'_>,
+) -> Result<Load, CommandError> {
     let (user, goal) = (context.vars.user.as_ref(), &args.goal);
     let mut load = Load {
         plan: None,
@@ -64,6 +71,7 @@ pub(super) fn check(args: &Args, context: &mut Context<'_>) -> Result<Load, Comm
         contents: Vec::new(),
         is_lasting: args.state.is_some(),
         test: None,
+        kernels: made.kernels,
     };
     for put in &goal.put {
         let bytes = as_user(user, || small(&put.source)).map_err(|error| denied(error, user))?;
@@ -74,9 +82,9 @@ pub(super) fn check(args: &Args, context: &mut Context<'_>) -> Result<Load, Comm
         let marker = format!("kireji-{}", Nonce::random(context.host)?.as_str());
         load.test = Some(Test { command: command.clone(), marker });
     }
-    let (Some(image), false) = (&args.image, goal.driver.is_empty()) else { return Ok(load) };
-    let files =
-        as_user(user, || Files::read(&goal.driver)).map_err(|error| denied(error, user))??;
+    let drivers = [&goal.driver[..], &made.drivers].concat();
+    let (Some(image), false) = (&args.image, drivers.is_empty()) else { return Ok(load) };
+    let files = as_user(user, || Files::read(&drivers)).map_err(|error| denied(error, user))??;
     let target = as_user(user, || target(image)).map_err(|error| denied(error, user))??;
     if target.kernel.is_none() {
         writeln!(context.err, "No kernel was found in the image; symbols are not checked.")?;
@@ -150,9 +158,29 @@ impl Load {
     pub(super) fn symbols(&self, args: &Args, context: &mut Context<'_>) -> Vec<Symbols> {
         let parse = |(name, bytes): &(String, Vec<u8>)| Symbols::parse(name, bytes).ok();
         let mut symbols: Vec<_> = self.contents.iter().filter_map(parse).collect();
-        let kernel = self.kernel(args, context);
+        let kernel =
+            self.kernel(args, context).map(|guests| self.built(&guests, context).unwrap_or(guests));
         symbols.extend(kernel.and_then(|bytes| Symbols::parse(KERNEL, &bytes).ok()));
         symbols
+    }
+
+    /// The kernel of the checkout with the code of the guest's, which has lines too.
+    fn built(&self, guests: &[u8], context: &mut Context<'_>) -> Option<Vec<u8>> {
+        if self.kernels.is_empty() {
+            return None;
+        }
+        let same = |path: &PathBuf| {
+            let bytes = small(path).ok()?;
+            is_same_code(&bytes, guests).then_some(bytes)
+        };
+        let find = || self.kernels.iter().find_map(same);
+        let found = as_user(context.vars.user.as_ref(), find).ok().flatten();
+        if found.is_none() {
+            let words =
+                "the checkout's kernel is not the guest's: no lines are known of its frames";
+            drop(writeln!(context.err, "note: {words}"));
+        }
+        found
     }
 
     /// The image's kernel. An image without its package has no names for its frames.
@@ -231,7 +259,7 @@ pub(super) fn fetch(
         };
         wanted.push((of_volume(from).to_owned(), to, true));
     }
-    if wanted.is_empty() && args.goal.driver.is_empty() {
+    if wanted.is_empty() && !args.goal.has_drivers() {
         return Ok(());
     }
     wanted.push((SYSTEM_LOG.to_owned(), run.join("syslog"), false));

@@ -19,17 +19,20 @@ const IDLE_TRANSLATED: Duration = Duration::from_secs(180);
 
 /// Options of the driver loop.
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Driver loop")]
+#[command(
+    next_help_heading = "Driver loop",
+    group(clap::ArgGroup::new("drivers").args(["driver", "jam"]).multiple(true))
+)]
 pub(super) struct GoalArgs {
     /// Put this driver into the guest's disk, and show that it is loaded and takes the card (can
     /// be repeated)
     #[arg(long, value_name = "FILE")]
     pub(super) driver: Vec<PathBuf>,
     /// Where the driver goes: for a legacy one below `/dev`, else below `drivers`
-    #[arg(long = "as", value_name = "CATEGORY/NAME", requires = "driver")]
+    #[arg(long = "as", value_name = "CATEGORY/NAME", requires = "drivers")]
     pub(super) place: Option<String>,
     /// Let the boot loader load the driver, as those of disks and buses
-    #[arg(long, requires = "driver")]
+    #[arg(long, requires = "drivers")]
     pub(super) boot_driver: bool,
     /// Put a file into the guest's disk (can be repeated)
     #[arg(long, value_name = "SOURCE:DESTINATION", value_parser = put)]
@@ -37,6 +40,14 @@ pub(super) struct GoalArgs {
     /// Run this program first, with its arguments and without a shell; if it fails, nothing runs
     #[arg(long, value_name = "COMMAND", value_parser = words)]
     pub(super) build: Option<Words>,
+    /// A configured checkout of Haiku, or its output directory, for `--jam`; the kernel's symbols
+    /// come from it too if its kernel is the guest's
+    #[arg(long, value_name = "DIRECTORY", requires = "jam")]
+    pub(super) haiku_tree: Option<PathBuf>,
+    /// Build this target of the checkout first, an add-on of the kernel, and use it as a driver (can
+    /// be repeated)
+    #[arg(long, value_name = "TARGET", requires = "haiku_tree", value_parser = target)]
+    pub(super) jam: Vec<String>,
     /// The run has passed when a line of the guest's matches this expression
     #[arg(long, value_name = "REGEX")]
     pub(super) until: Option<Pattern>,
@@ -48,7 +59,7 @@ pub(super) struct GoalArgs {
     #[arg(long, value_name = "COMMAND")]
     pub(super) test: Option<String>,
     /// Run again whenever a driver or a file of `--put` has changed, or with `--build` a file below
-    /// this directory; the card is held from the first run to the last
+    /// this directory, or with `--jam` a kernel add-on's source or a header of the checkout; the card is held from the first run to the last
     #[arg(long, conflicts_with_all = ["keep", "dry_run", "persist"])]
     pub(super) watch: bool,
     /// The guest hangs when it says nothing for this long: 60, or 180 without KVM, for a run that
@@ -71,10 +82,15 @@ pub(super) struct GoalArgs {
 }
 
 impl GoalArgs {
+    /// Whether drivers are put into the guest's disk.
+    pub(super) fn has_drivers(&self) -> bool {
+        !self.driver.is_empty() || !self.jam.is_empty()
+    }
+
     /// Whether the run is to show something.
     pub(super) fn is_any(&self) -> bool {
-        let Self { driver, until, fail, test, .. } = self;
-        !driver.is_empty() || until.is_some() || !fail.is_empty() || test.is_some()
+        let Self { until, fail, test, .. } = self;
+        self.has_drivers() || until.is_some() || !fail.is_empty() || test.is_some()
     }
 }
 
@@ -95,6 +111,14 @@ fn put(text: &str) -> Result<Put, String> {
     let (source, destination) = parts.ok_or("SOURCE:DESTINATION takes two paths")?;
     let source = std::path::absolute(source).map_err(|error| error.to_string())?;
     Ok(Put { source, destination: of_volume(destination).to_owned() })
+}
+
+/// A target of jam; what begins with a dash would be an option of it.
+fn target(text: &str) -> Result<String, String> {
+    match text.is_empty() || text.starts_with('-') {
+        true => Err("it is no target of jam".to_owned()),
+        false => Ok(text.to_owned()),
+    }
 }
 
 /// A path of the guest's, from the root of its volume.
@@ -138,7 +162,7 @@ fn words(text: &str) -> Result<Words, String> {
 /// Refuses options that contradict others.
 pub(super) fn check(args: &Args) -> Result<(), CommandError> {
     let goal = &args.goal;
-    let writes = !goal.driver.is_empty() || !goal.put.is_empty() || goal.test.is_some();
+    let writes = goal.has_drivers() || !goal.put.is_empty() || goal.test.is_some();
     let usage = |message| Err(CommandError::new(Exit::Usage, message));
     if writes && args.persist {
         return usage(

@@ -19,6 +19,7 @@ mod request;
 mod rom;
 mod session;
 mod stages;
+mod tree;
 mod verdict;
 mod watch;
 mod window;
@@ -291,11 +292,15 @@ fn once(
         build::run(words, context)?;
         timeline.mark("build");
     }
+    let made = tree::build(args, context)?;
+    if !made.drivers.is_empty() {
+        timeline.mark("build");
+    }
     built();
     let user = context.vars.user.clone();
     let image = args.image.as_deref().map(|path| prepare::read_image(path, user.as_ref()));
     let image = image.transpose()?;
-    let load = files::check(args, context)?;
+    let load = files::check(args, made, context)?;
     timeline.mark("check");
     let (qemu, cache) = qemu::capabilities(args, context)?;
     let firmware = Firmware::find(context.host)?;

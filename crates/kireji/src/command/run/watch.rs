@@ -21,7 +21,7 @@ use crate::command::{give_back, take};
 use crate::signals::Signals;
 use crate::{CommandError, Context, Exit};
 
-use super::{Args, leased, once};
+use super::{Args, leased, once, tree};
 
 /// How long nothing may have changed before a round begins: a linker writes more than once.
 const QUIET: Duration = Duration::from_millis(200);
@@ -116,6 +116,9 @@ impl Watched {
         }
         if args.goal.build.is_some() {
             this.add_sources(&std::env::current_dir()?)?;
+        }
+        for directory in tree::sources(args) {
+            this.add_sources(&directory)?;
         }
         Ok(this)
     }

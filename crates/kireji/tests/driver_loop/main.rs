@@ -3,12 +3,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod tree;
+
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use haiku::hpkg::{About, NewContent, NewEntry, write};
 use testkit::fake_guest::Script;
 use testkit::image::{self, Then};
 
@@ -74,6 +77,34 @@ impl Place {
             .env("XDG_CACHE_HOME", self.path("cache"))
             .output()
             .unwrap()
+    }
+
+    /// Puts a package with one file into the volume.
+    fn install_package(&self, name: &str, path: &str, bytes: &[u8]) {
+        let about = About {
+            name: name.to_owned(),
+            version: "1.0".to_owned(),
+            revision: 1,
+            architecture: "x86_64".to_owned(),
+            summary: "A part of the system".to_owned(),
+            vendor: "somebody".to_owned(),
+            packager: "somebody <none@example.org>".to_owned(),
+            copyright: "2026 somebody".to_owned(),
+            license: "MIT".to_owned(),
+            requires: Vec::new(),
+        };
+        let content = NewContent::File { bytes: bytes.to_vec(), executable: true };
+        let entry = NewEntry { path: path.to_owned(), content };
+        let file = format!("{name}-1.0-1-x86_64.hpkg");
+        std::fs::write(self.path(&file), write(&about, &[entry], 1_790_000_000).unwrap()).unwrap();
+        let (image, to) = (self.path("haiku.image"), format!("system/packages/{file}"));
+        for args in [
+            &["image", "mkdir", "-p", &image, "system/packages"][..],
+            &["image", "put", &image, &self.path(&file), &to],
+        ] {
+            let done = self.kireji(args);
+            assert!(done.status.success(), "{}", text(&done.stderr));
+        }
     }
 
     /// Runs a fake guest with the driver and an `edu` in the card's place.
