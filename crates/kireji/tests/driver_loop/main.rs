@@ -3,15 +3,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "../place/mod.rs"]
+mod place;
 mod tree;
 
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use haiku::hpkg::{About, NewContent, NewEntry, write};
+use place::{Place, fake, text};
 use testkit::fake_guest::Script;
 use testkit::image::{self, Then};
 
@@ -28,19 +29,6 @@ const PANIC: &str = "PANIC: vm_page_fault: unhandled page fault in kernel space 
     0xffffffff8209e172\r\n\r\nWelcome to Kernel Debugging Land...\r\n\
     Thread 27 \"launch_daemon\" running on CPU 0\r\n";
 
-/// The fake QEMU.
-fn fake() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let built = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--package", "kireji-testkit", "--bin", "fake-qemu"])
-            .status()
-            .unwrap();
-        assert!(built.success(), "the fake QEMU cannot be built");
-        Path::new(env!("CARGO_BIN_EXE_kireji")).with_file_name("fake-qemu")
-    })
-}
-
 fn genuine(name: &str) -> String {
     let path = format!("{}/../haiku/fixtures/serial/{name}.log.zst", env!("CARGO_MANIFEST_DIR"));
     let bytes = zstd::decode_all(std::fs::File::open(path).unwrap()).unwrap();
@@ -51,10 +39,8 @@ fn driver(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../haiku/tests/data").join(name)
 }
 
-/// A directory with an image that holds a volume.
-struct Place(tempfile::TempDir);
-
 impl Place {
+<<<<<<< HEAD:crates/kireji/tests/driver_loop/main.rs
     fn new() -> Self {
         let place = Self(tempfile::tempdir().unwrap());
         let made = place.kireji(&["image", "mkfs", &place.path("haiku.image"), "--size", "12M"]);
@@ -107,6 +93,8 @@ impl Place {
         }
     }
 
+=======
+>>>>>>> c4559d8 (test(kireji): runs with a real QEMU have a file of their own):crates/kireji/tests/driver_loop.rs
     /// Runs a fake guest with the driver and an `edu` in the card's place.
     fn run(&self, script: &Script, more: &[&str]) -> Output {
         let mut command =
@@ -119,10 +107,6 @@ impl Place {
         let driver = driver("legacy.so");
         self.run(script, &[&["--driver", driver.to_str().unwrap()], more].concat())
     }
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
 
 fn said(log: &str) -> Script {

@@ -1,0 +1,54 @@
+//! A place for runs of a fake guest.
+
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+/// The fake QEMU.
+pub fn fake() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--package", "kireji-testkit", "--bin", "fake-qemu"])
+            .status()
+            .unwrap();
+        assert!(built.success(), "the fake QEMU cannot be built");
+        Path::new(env!("CARGO_BIN_EXE_kireji")).with_file_name("fake-qemu")
+    })
+}
+
+/// A directory with an image that holds a volume.
+#[derive(Debug)]
+pub struct Place(pub tempfile::TempDir);
+
+impl Place {
+    pub fn new() -> Self {
+        let place = Self(tempfile::tempdir().unwrap());
+        let made = place.kireji(&["image", "mkfs", &place.path("haiku.image"), "--size", "12M"]);
+        assert!(made.status.success(), "{}", text(&made.stderr));
+        // What a BIOS takes for boot code: bytes, and the signature of a boot sector.
+        let image = std::fs::File::options().write(true).open(place.path("haiku.image")).unwrap();
+        image.write_all_at(&[0xeb, 0xfe], 0).unwrap();
+        image.write_all_at(&[0x55, 0xaa], 510).unwrap();
+        place
+    }
+
+    pub fn path(&self, name: &str) -> String {
+        self.0.path().join(name).to_string_lossy().into_owned()
+    }
+
+    pub fn kireji(&self, args: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_kireji"))
+            .args(args)
+            .env("XDG_STATE_HOME", self.path("state"))
+            .env("XDG_CACHE_HOME", self.path("cache"))
+            .output()
+            .unwrap()
+    }
+}
+
+/// What a program wrote.
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
