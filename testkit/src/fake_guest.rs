@@ -33,6 +33,15 @@ impl Script {
         self.step(json!({"say": text}))
     }
 
+    /// Says, whenever it is asked, that this port of the loopback interface leads to a port of the
+    /// guest.
+    #[must_use]
+    pub fn forward(self, host: u16, guest: u16) -> Self {
+        let table =
+            format!("  TCP[HOST_FORWARD]  12  127.0.0.1 {host}  10.0.2.15 {guest}  0  0\r\n");
+        self.step(json!({"forward": table}))
+    }
+
     /// Waits for a non-maskable interrupt.
     #[must_use]
     pub fn await_interrupt(self) -> Self {
@@ -134,9 +143,11 @@ pub fn run() -> i32 {
     let line = file(std::io::stdout().as_fd());
     let (sender, commands) = mpsc::channel();
     let mut guest = Guest { control: control.try_clone().expect("a channel"), line, commands };
-    std::thread::spawn(move || answer(control, &sender));
+    let steps = script.as_array().expect("steps").clone();
+    let forwards: String = steps.iter().filter_map(|step| step["forward"].as_str()).collect();
+    std::thread::spawn(move || answer(control, &sender, &forwards));
     guest.expect("cont");
-    for step in script.as_array().expect("steps") {
+    for step in &steps {
         if let Some(code) = guest.step(step) {
             return code;
         }
@@ -147,7 +158,7 @@ pub fn run() -> i32 {
 }
 
 /// Answers what kireji asks of QEMU, and passes each command on.
-fn answer(mut control: File, commands: &Sender<String>) {
+fn answer(mut control: File, commands: &Sender<String>, forwards: &str) {
     let places = json!([{"bus": 0, "devices": [
         {"bus": 0, "slot": 2, "function": 0, "qdev_id": "dev1.0"}]}]);
     tell(&mut control, &json!({"QMP": {"version": {}, "capabilities": []}}));
@@ -159,7 +170,7 @@ fn answer(mut control: File, commands: &Sender<String>) {
         let name = command["execute"].as_str().unwrap_or_default().to_owned();
         let result = match &*name {
             "query-pci" => places.clone(),
-            "human-monitor-command" => json!(""),
+            "human-monitor-command" => json!(forwards),
             _ => json!({}),
         };
         tell(&mut control, &json!({"return": result, "id": command["id"]}));

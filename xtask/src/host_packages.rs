@@ -29,7 +29,7 @@ struct Needed {
     pacman: Option<&'static str>,
 }
 
-const NEEDED: [Needed; 16] = [
+const NEEDED: [Needed; 18] = [
     Needed {
         program: "busybox",
         apt: Some("busybox"),
@@ -79,6 +79,18 @@ const NEEDED: [Needed; 16] = [
         pacman: Some("qemu-system-x86"),
     },
     Needed { program: "qemu-img", apt: None, dnf: Some("qemu-img"), pacman: Some("qemu-img") },
+    Needed {
+        program: "ssh",
+        apt: Some("openssh-client"),
+        dnf: Some("openssh-clients"),
+        pacman: Some("openssh"),
+    },
+    Needed {
+        program: "sshd",
+        apt: Some("openssh-server"),
+        dnf: Some("openssh-server"),
+        pacman: Some("openssh"),
+    },
     Needed { program: "strace", apt: Some("strace"), dnf: Some("strace"), pacman: Some("strace") },
     Needed { program: "zstd", apt: Some("zstd"), dnf: Some("zstd"), pacman: Some("zstd") },
 ];

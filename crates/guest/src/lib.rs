@@ -10,7 +10,8 @@
 //! - [`linux`] is the reference guest, the host's kernel with the card's own driver;
 //! - [`qmp`], [`serial`] and [`process`] start QEMU and look after it;
 //! - [`launch`] is the moment between kireji and QEMU, and [`kvm`] proves that a guest can run;
-//! - [`door`] is how another process reaches a run that goes on;
+//! - [`door`] is how another process reaches a run that goes on, and [`login`] how a person gets into
+//!   its guest;
 //! - [`rundir`] keeps what a run leaves behind;
 //! - [`diagnosis`] turns QEMU's error lines into causes and remedies.
 //!
@@ -28,6 +29,7 @@ pub mod kvm;
 pub mod launch;
 mod lines;
 pub mod linux;
+pub mod login;
 pub mod machine;
 pub mod overlay;
 pub mod process;

@@ -12,6 +12,7 @@ pub mod image;
 pub mod install;
 pub mod kdl;
 pub mod loading;
+pub mod login;
 pub mod packages;
 pub mod project;
 pub mod serial;

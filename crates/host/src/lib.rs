@@ -29,7 +29,7 @@ pub use clock::{Clock, SystemClock};
 pub use journal::Journal;
 pub use measured::Measured;
 pub use owner::Owner;
-pub use runner::{Finished, Program, RunError, Runner, SystemRunner};
+pub use runner::{Finished, Program, RunError, Runner, SystemRunner, attach};
 pub use sysroot::{
     ArchiveError, DeviceNumber, Directory, MANIFEST, Manifest, Node, NodeKind, ReadError, Record,
     Sysroot, pack,

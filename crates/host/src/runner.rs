@@ -142,6 +142,20 @@ pub trait Runner: std::fmt::Debug {
     fn run(&self, program: &Program) -> Result<Finished, RunError>;
 }
 
+/// Runs a program that has this process's own streams, such as one that a person talks to, however
+/// long it takes. What it would read on standard input and how long it may take are left out of
+/// account.
+///
+/// # Errors
+/// It cannot be started, or its end not be waited for.
+pub fn attach(program: &Program) -> Result<ExitStatus, RunError> {
+    let executable = &program.executable;
+    let started = Command::new(executable).args(&program.args).spawn();
+    let mut child =
+        started.map_err(|source| RunError::Start { executable: executable.clone(), source })?;
+    child.wait().map_err(|source| RunError::Lost { executable: executable.clone(), source })
+}
+
 /// Runs programs on this machine.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemRunner;

@@ -66,6 +66,12 @@ pub enum Command {
     Runs(command::runs::Args),
     /// Reset, interrupt or end the guest of a run
     Control(command::control::Args),
+    /// Log in to the guest of a run, or run a command there
+    #[command(after_long_help = help::SSH)]
+    Ssh(command::ssh::Args),
+    /// Copy files to the guest of a run, or from it
+    #[command(after_long_help = help::CP)]
+    Cp(command::cp::Args),
     /// Show the log of a run
     Log(command::runs::LogArgs),
     /// Tell what a log says of a panic, with functions, files and lines

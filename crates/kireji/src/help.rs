@@ -104,3 +104,28 @@ Examples:
 
 Exit codes: 0 there is a panic, 1 there is none, 2 a file is none with symbols, 11 the log cannot be \
 read, 15 the image is unreadable.";
+
+/// After the options of `ssh`.
+pub(crate) const SSH: &str = "\
+Each run of Haiku that goes on until somebody ends it has a key of its own, and its guest an ssh \
+server that takes it. While the guest boots, it is waited for.
+
+Examples:
+  kireji ssh                     a shell in the guest of the last run
+  kireji ssh -- listdev          one command
+  kireji ssh 20261122-2345 -- uname -a
+
+Exit codes: those of ssh, which are those of the command and 255 for ssh itself; before that 2 there \
+is no such run, 11 the run is over, has no such server, or the guest does not answer.";
+
+/// After the options of `cp`.
+pub(crate) const CP: &str = "\
+Paths of the guest begin with `:`, or with the name of a run and `:`.
+
+Examples:
+  kireji cp mydriver :/boot/home/
+  kireji cp :/boot/system/var/log/syslog .
+  kireji cp -r 20261122-2345:/boot/home/results results
+
+Exit codes: those of scp; before that 2 the paths are wrong or there is no such run, 11 the run is \
+over, has no ssh server, or the guest does not answer.";

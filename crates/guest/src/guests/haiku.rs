@@ -14,6 +14,7 @@ use haiku::image::{Container, Image};
 
 use self::observer::HaikuObserver;
 use super::{Guest, Observer, PrepareError, Wants};
+use crate::login;
 use crate::machine::{Boot, Disk, DiskBus};
 use crate::overlay::{self, Source, check_free};
 use crate::qemu::DiskFormat;
@@ -28,7 +29,7 @@ const POWER_DOWN: Duration = Duration::from_secs(30);
 /// Memory that it gets where nobody says, in mebibytes.
 pub const MEMORY_MIB: u64 = 2048;
 
-/// The port of its sshd.
+/// The port of the ssh server that its image may start.
 const SSH: u16 = 22;
 
 /// Where what Haiku writes goes.
@@ -58,6 +59,8 @@ pub struct Haiku {
     pub storage: Storage,
     /// What the disk is attached to.
     pub bus: DiskBus,
+    /// Whether it gets an ssh server of the run's own.
+    pub login: bool,
     /// What the run is to show.
     pub goal: Goal,
 }
@@ -88,7 +91,7 @@ impl Guest for Haiku {
             screen: true,
             serial: true,
             network: true,
-            ssh: Some(SSH),
+            ssh: Some(if self.login { haiku::login::PORT } else { SSH }),
             // A disk that lasts is to be unmounted; one that is thrown away need not be.
             power_down: (self.storage != Storage::ThrowAway).then_some(POWER_DOWN),
         }
@@ -145,7 +148,7 @@ impl Guest for Haiku {
     }
 
     fn leftovers(&self, run: &Path) -> Vec<PathBuf> {
-        vec![run.join(OVERLAY)]
+        vec![run.join(OVERLAY), run.join(login::KEY)]
     }
 
     fn observer(&self) -> Box<dyn Observer> {
@@ -169,6 +172,7 @@ mod tests {
             },
             storage,
             bus: DiskBus::Ahci,
+            login: true,
             goal: Goal::default(),
         }
     }

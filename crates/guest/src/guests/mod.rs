@@ -60,8 +60,8 @@ pub trait Guest: fmt::Debug {
 
 /// Files in a run's directory that nobody wants once the run has ended, of whatever guest: what
 /// [`Guest::leftovers`] returns.
-pub const LEFTOVERS: [&str; 3] =
-    [haiku::OVERLAY, crate::linux::boot::KERNEL, crate::linux::boot::INITRAMFS];
+pub const LEFTOVERS: [&str; 4] =
+    [haiku::OVERLAY, crate::login::KEY, crate::linux::boot::KERNEL, crate::linux::boot::INITRAMFS];
 
 /// What a guest wants of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

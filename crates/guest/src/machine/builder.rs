@@ -8,8 +8,8 @@ use pci::Address;
 use super::arguments::{Arguments, Properties};
 use super::topology::ROOT_BUS;
 use super::{
-    Accelerator, CONTROL_FD, Descriptor, Machine, NewFile, Note, Placed, PlanError, Request,
-    SERIAL_FD, Topology,
+    Accelerator, CONTROL_FD, Descriptor, Forward, Machine, NewFile, Note, Placed, PlanError,
+    Request, SERIAL_FD, Topology,
 };
 use crate::qemu::{Capabilities, DiskFormat, Part, Uefi};
 
@@ -77,6 +77,8 @@ pub(super) struct Builder<'a> {
     pub(super) next_behind_bridge: Option<u8>,
     /// Whether a device found no place.
     pub(super) is_full: bool,
+    /// Ports that lead to the guest.
+    pub(super) forwards: Vec<Forward>,
     placed: Vec<Placed>,
     notes: Vec<Note>,
     missing: Vec<String>,
@@ -91,6 +93,7 @@ impl<'a> Builder<'a> {
             arguments: Arguments::default(),
             legacy_vga: None,
             needs_pointer: false,
+            forwards: Vec::new(),
             placed: Vec::new(),
             files: Vec::new(),
             descriptors: Vec::new(),
@@ -242,6 +245,7 @@ impl<'a> Builder<'a> {
             descriptors: self.descriptors,
             locked_memory: (!self.request.cards.is_empty())
                 .then(|| memory.saturating_add(LOCKED_BESIDE_MEMORY)),
+            forwards: self.forwards,
             notes: self.notes,
         })
     }

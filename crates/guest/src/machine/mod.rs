@@ -49,6 +49,8 @@ pub struct Machine {
     pub descriptors: Vec<Descriptor>,
     /// Memory in bytes that QEMU locks, if any: with a card, all of the guest's.
     pub locked_memory: Option<u64>,
+    /// Ports of the loopback interface that lead to the guest.
+    pub forwards: Vec<Forward>,
     /// What a person should know.
     pub notes: Vec<Note>,
 }

@@ -90,6 +90,7 @@ impl Builder<'_> {
             netdev = netdev.with("hostfwd", format!("tcp:127.0.0.1:{host}-:{guest}"));
         }
         self.arguments.option("-netdev", netdev);
+        self.forwards.clone_from(forwards);
         let is_nic = |device: &Emulated| self.qemu.network_devices.contains(&device.model);
         if self.request.emulated.iter().any(is_nic) {
             return;

@@ -21,7 +21,7 @@ pub enum Family {
     Other,
 }
 
-/// A part of QEMU that distributions package on its own.
+/// What a run may need and distributions package on its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// The emulator for x86.
@@ -32,6 +32,8 @@ pub enum Part {
     Window,
     /// Sound on the host.
     Sound,
+    /// ssh and what comes with it.
+    Ssh,
 }
 
 impl Family {
@@ -66,7 +68,7 @@ impl Family {
 
     /// Returns the name of the package that holds `part`, where it is known.
     pub fn package(self, part: Part) -> Option<&'static str> {
-        use Part::{Sound, System, Uefi, Window};
+        use Part::{Sound, Ssh, System, Uefi, Window};
         Some(match (self, part) {
             (Self::Debian | Self::Fedora | Self::Arch, System) => "qemu-system-x86",
             (Self::Suse, System) => "qemu-x86",
@@ -77,6 +79,9 @@ impl Family {
             (Self::Debian, Window | Sound) => "qemu-system-gui",
             (Self::Fedora | Self::Arch | Self::Suse | Self::Alpine, Window) => "qemu-ui-gtk",
             (Self::Fedora | Self::Arch | Self::Suse | Self::Alpine, Sound) => "qemu-audio-pa",
+            (Self::Debian | Self::Alpine, Ssh) => "openssh-client",
+            (Self::Fedora | Self::Suse, Ssh) => "openssh-clients",
+            (Self::Arch, Ssh) => "openssh",
             (Self::Other, _) => return None,
         })
     }
@@ -105,6 +110,7 @@ impl fmt::Display for Part {
             Self::Uefi => "UEFI firmware for QEMU",
             Self::Window => "QEMU's window",
             Self::Sound => "QEMU's sound",
+            Self::Ssh => "ssh",
         })
     }
 }
@@ -131,9 +137,9 @@ mod tests {
 
     #[test]
     fn every_known_family_has_every_package() {
-        use Part::{Sound, System, Uefi, Window};
+        use Part::{Sound, Ssh, System, Uefi, Window};
         for family in [Family::Debian, Family::Fedora, Family::Arch, Family::Suse, Family::Alpine] {
-            for part in [System, Uefi, Window, Sound] {
+            for part in [System, Uefi, Window, Sound, Ssh] {
                 assert!(family.package(part).is_some(), "{family:?} {part:?}");
             }
         }

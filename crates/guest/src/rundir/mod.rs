@@ -8,12 +8,13 @@
 //! | `serial.log` | every byte of the serial line |
 //! | `events.jsonl` | what happened, one event a line |
 //! | `end.json` | how it ended; missing while it runs, and after a crash of the host |
+//! | `ssh…` | how to get into the guest: [`crate::login`] |
 //!
 //! The directory is made durable before a guest starts, so that a guest that takes the host down
 //! still leaves what was known of it.
 
 mod name;
-mod read;
+pub(crate) mod read;
 #[cfg(test)]
 mod tests;
 
@@ -66,7 +67,7 @@ pub enum RunError {
 }
 
 impl RunError {
-    fn at(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn at(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { verb, path, source }
     }
@@ -225,6 +226,21 @@ impl RunDirectory {
             .and_then(|bytes| atomic::write(&path, &bytes, 0o600).map_err(|error| error.source));
         written.map_err(RunError::at("write", &path))?;
         self.hand_over(&path)
+    }
+
+    /// Writes a file for the owner alone, in the place of the one that may be there: who reads it
+    /// meanwhile sees one of the two. Nothing is made durable.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn put(&self, name: &str, bytes: &[u8]) -> Result<(), RunError> {
+        let (path, new) = (self.path.join(name), self.path.join(format!(".{name}.new")));
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        let written = options.open(&new).and_then(|mut file| file.write_all(bytes));
+        written.map_err(RunError::at("write", &new))?;
+        self.hand_over(&new)?;
+        std::fs::rename(&new, &path).map_err(RunError::at("write", &path))
     }
 
     /// Gives a file in the directory, or the directory, to the user whom the run belongs to.

@@ -139,7 +139,8 @@ fn left(host: &Sysroot, meta: &Meta) -> State {
     }
 }
 
-fn json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
+/// Reads a description, if it is there.
+pub(crate) fn json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     let mut bytes = Vec::new();
     match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

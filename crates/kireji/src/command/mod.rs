@@ -4,6 +4,7 @@ pub mod backtrace;
 pub mod bind;
 mod change;
 pub mod control;
+pub mod cp;
 pub mod doctor;
 pub mod driver;
 pub mod explain;
@@ -16,6 +17,7 @@ pub mod list;
 mod outcome;
 mod owner;
 mod pending;
+mod reach;
 pub mod recover;
 mod refuse;
 pub mod release;
@@ -28,6 +30,7 @@ mod save;
 pub mod selftest;
 pub mod show;
 pub mod snapshot;
+pub mod ssh;
 pub mod status;
 pub mod take;
 mod target;
@@ -75,8 +78,10 @@ pub fn run(cli: Cli, context: &mut Context<'_>) -> Result<Code, CommandError> {
         Command::Driver(args) => driver::run(&args, context)?,
         Command::Image(args) => image::run(&args, context)?,
         Command::Recover(args) => recover::run(&args, context)?,
-        // A rig passes the code of the inner command on.
+        // These pass the code of the inner command on.
         Command::Lab(args) => return lab::run(&args, context),
+        Command::Ssh(args) => return ssh::run(&args, context),
+        Command::Cp(args) => return cp::run(&args, context),
         Command::Bind(args) => bind::run(&args, true)?,
         Command::Unbind(args) => bind::run(&args, false)?,
         Command::Completions(args) => generate::completions(&args, context)?,

@@ -40,31 +40,6 @@ fn driver(name: &str) -> PathBuf {
 }
 
 impl Place {
-<<<<<<< HEAD:crates/kireji/tests/driver_loop/main.rs
-    fn new() -> Self {
-        let place = Self(tempfile::tempdir().unwrap());
-        let made = place.kireji(&["image", "mkfs", &place.path("haiku.image"), "--size", "12M"]);
-        assert!(made.status.success(), "{}", text(&made.stderr));
-        // What a BIOS takes for boot code: bytes, and the signature of a boot sector.
-        let image = std::fs::File::options().write(true).open(place.path("haiku.image")).unwrap();
-        image.write_all_at(&[0xeb, 0xfe], 0).unwrap();
-        image.write_all_at(&[0x55, 0xaa], 510).unwrap();
-        place
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.path().join(name).to_string_lossy().into_owned()
-    }
-
-    fn kireji(&self, args: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_kireji"))
-            .args(args)
-            .env("XDG_STATE_HOME", self.path("state"))
-            .env("XDG_CACHE_HOME", self.path("cache"))
-            .output()
-            .unwrap()
-    }
-
     /// Puts a package with one file into the volume.
     fn install_package(&self, name: &str, path: &str, bytes: &[u8]) {
         let about = About {
@@ -93,8 +68,6 @@ impl Place {
         }
     }
 
-=======
->>>>>>> c4559d8 (test(kireji): runs with a real QEMU have a file of their own):crates/kireji/tests/driver_loop.rs
     /// Runs a fake guest with the driver and an `edu` in the card's place.
     fn run(&self, script: &Script, more: &[&str]) -> Output {
         let mut command =

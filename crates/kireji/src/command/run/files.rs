@@ -13,6 +13,7 @@ use guest::machine::Boot;
 use haiku::driver::Kind as DriverKind;
 use haiku::image::{Disk, ImageError};
 use haiku::install::{self, Change, How, Plan, Target};
+use haiku::login::{self, Login};
 use haiku::packages;
 use haiku::symbols::{Symbols, is_same_code};
 use haiku::test_run::Test;
@@ -33,6 +34,8 @@ const SYSTEM_LOG: &str = "system/var/log/syslog";
 pub(super) const KERNEL: &str = "kernel_x86_64";
 /// The largest file that is put into a disk, in bytes.
 const LARGEST: u64 = 1 << 30;
+/// What is read of the list of users, in bytes.
+const USERS_LARGEST: usize = 64 << 10;
 /// Bytes that are copied at a time.
 const PIECE: usize = 256 << 10;
 
@@ -52,6 +55,16 @@ pub(super) struct Load {
     pub(super) test: Option<Test>,
     /// Kernels of a checkout, one of which may be the guest's.
     kernels: Vec<PathBuf>,
+    /// What lets a person in while the guest runs.
+    pub(super) login: Option<Login>,
+}
+
+/// What came into the disk.
+#[derive(Debug, Default)]
+pub(super) struct Installed {
+    pub(super) changes: Vec<Change>,
+    /// The user to log in as, or why nobody can.
+    pub(super) login: Option<Result<String, CommandError>>,
 }
 
 /// Reads what is to be put into the disk and checks it against the image, which is only read.
@@ -72,6 +85,7 @@ pub(super) fn check(
         is_lasting: args.state.is_some(),
         test: None,
         kernels: made.kernels,
+        login: None,
     };
     for put in &goal.put {
         let bytes = as_user(user, || small(&put.source)).map_err(|error| denied(error, user))?;
@@ -202,24 +216,31 @@ impl Load {
         guest: &dyn Guest,
         run: &Path,
         context: &mut Context<'_>,
-    ) -> Result<Vec<Change>, CommandError> {
-        let Boot::Disk(disk) = guest.boot(run) else { return Ok(Vec::new()) };
-        if self.plan.is_none() && self.files.is_empty() && self.test.is_none() {
-            return Ok(Vec::new());
+    ) -> Result<Installed, CommandError> {
+        let Boot::Disk(disk) = guest.boot(run) else { return Ok(Installed::default()) };
+        let is_asked_for = self.plan.is_some() || !self.files.is_empty() || self.test.is_some();
+        if !is_asked_for && self.login.is_none() {
+            return Ok(Installed::default());
         }
         let user = context.vars.user.as_ref();
         let work = || self.write(&disk.file);
-        let changes = as_user(user, work).map_err(|error| denied(error, user))??;
-        for change in &changes {
+        let installed = match as_user(user, work).map_err(|error| denied(error, user))? {
+            // What nobody asked for is no reason not to run.
+            Err(error) if !is_asked_for => {
+                Installed { login: Some(Err(error)), ..Installed::default() }
+            }
+            other => other?,
+        };
+        for change in &installed.changes {
             writeln!(context.err, "{}", image::shown_lines(&change.to_string()))?;
         }
         for (put, _) in &self.files {
             writeln!(context.err, "{} -> /boot/{}", put.source.display(), put.destination)?;
         }
-        Ok(changes)
+        Ok(installed)
     }
 
-    fn write(&self, disk: &Path) -> Result<Vec<Change>, CommandError> {
+    fn write(&self, disk: &Path) -> Result<Installed, CommandError> {
         let mut volume = open(disk, Access::Write, self.is_lasting)?;
         let changes = match &self.plan {
             Some(plan) => install::install(&mut volume, plan).map_err(not_installed)?,
@@ -229,16 +250,43 @@ impl Load {
         let test = test.iter().map(|(path, content)| (path, content.as_bytes()));
         let files = self.files.iter().map(|(put, bytes)| (&put.destination, &bytes[..]));
         for (path, bytes) in files.chain(test) {
-            let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
-            let parent = image::directory(&mut volume, above, true)?;
-            let size = bytes.len() as u64;
-            volume
-                .write_file(parent, name.as_bytes(), 0o755, &mut { bytes }, size)
-                .map_err(image::failed)?;
+            put_file(&mut volume, path, 0o755, bytes)?;
         }
+        let login = self.login.as_ref().map(|login| let_in(&mut volume, login));
         volume.sync().map_err(image::failed)?;
-        Ok(changes)
+        Ok(Installed { changes, login })
     }
+}
+
+fn put_file(
+    volume: &mut Volume<Window<Disk>>,
+    path: &str,
+    mode: u32,
+    mut bytes: &[u8],
+) -> Result<(), CommandError> {
+    let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let parent = image::directory(volume, above, true)?;
+    let size = bytes.len() as u64;
+    let written = volume.write_file(parent, name.as_bytes(), mode, &mut bytes, size);
+    written.map(drop).map_err(image::failed)
+}
+
+/// Puts what lets a person in into a volume that has a Haiku on it; returns the user's name.
+fn let_in(volume: &mut Volume<Window<Disk>>, login: &Login) -> Result<String, CommandError> {
+    if volume.lookup(b"system/packages").is_err() {
+        return Err(CommandError::new(Exit::Image, "the image has no Haiku on it"));
+    }
+    let mut passwd = vec![0; USERS_LARGEST];
+    let known = volume.lookup(login::USERS.as_bytes()).and_then(|node| {
+        let length = volume.read(node, 0, &mut passwd)?;
+        passwd.truncate(length);
+        Ok(())
+    });
+    let passwd = if known.is_ok() { String::from_utf8_lossy(&passwd) } else { "".into() };
+    for (path, mode, content) in login.files() {
+        put_file(volume, &path, mode, content.as_bytes())?;
+    }
+    Ok(login::user(&passwd).unwrap_or(login::USER).to_owned())
 }
 
 /// Copies files out of the disk, as the guest left it: those that were asked for, and the system

@@ -10,6 +10,7 @@ mod goal;
 mod highlight;
 mod inhibit;
 mod leased;
+mod login;
 mod prepare;
 mod project;
 mod qemu;
@@ -300,7 +301,7 @@ fn once(
     let user = context.vars.user.clone();
     let image = args.image.as_deref().map(|path| prepare::read_image(path, user.as_ref()));
     let image = image.transpose()?;
-    let load = files::check(args, made, context)?;
+    let mut load = files::check(args, made, context)?;
     timeline.mark("check");
     let (qemu, cache) = qemu::capabilities(args, context)?;
     let firmware = Firmware::find(context.host)?;
@@ -323,12 +324,15 @@ fn once(
     }
     prepare::sweep(context);
     let mut record = session::record(args, context, &*guest, user.as_ref())?;
+    let mut user_of_guest = None;
     let ended = prepare::files(&*guest, &record.directory)
         .and_then(|()| {
-            let changes = load.install(&*guest, record.directory.path(), context)?;
-            if !changes.is_empty() {
-                record.tell(&Told::Installed { changes: &changes }, context);
+            load.login = login::keys(args, &machine, &record.directory, context)?;
+            let installed = load.install(&*guest, record.directory.path(), context)?;
+            if !installed.changes.is_empty() {
+                record.tell(&Told::Installed { changes: &installed.changes }, context);
             }
+            user_of_guest = login::installed(installed.login, &record.directory)?;
             timeline.mark("install");
             Ok(())
         })
@@ -342,9 +346,18 @@ fn once(
                 let (guest, record) = (&*guest, &mut record);
                 let user = user.as_ref();
                 let passed = cards.functions();
-                let load = &load;
-                session::Session { args, machine, user, requested, guest, signals, passed, load }
-                    .run(record, &mut timeline, context)
+                session::Session {
+                    args,
+                    machine,
+                    user,
+                    requested,
+                    guest,
+                    signals,
+                    passed,
+                    load: &load,
+                    login: user_of_guest,
+                }
+                .run(record, &mut timeline, context)
             });
             taken.give_back(ended, &mut record, context)
         });

@@ -21,7 +21,7 @@ use crate::{CommandError, Context, Exit};
 use super::cards::Cards;
 use super::checks::denied;
 use super::files::Load;
-use super::{Args, Bus, GuestKind, goal};
+use super::{Args, Bus, GuestKind, goal, login};
 
 /// Finds out what the image is, if the user may read it whom QEMU will belong to.
 pub(super) fn read_image(path: &Path, user: Option<&User>) -> Result<Image, CommandError> {
@@ -76,6 +76,7 @@ fn haiku(args: &Args, context: &Context<'_>, image: Image, goal: Goal) -> Haiku 
             Some(Bus::Nvme) => DiskBus::Nvme,
             Some(Bus::Usb) => DiskBus::Usb,
         },
+        login: login::why_not(args).is_none(),
         goal,
     }
 }

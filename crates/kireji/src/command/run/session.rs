@@ -16,6 +16,7 @@ use guest::process::{Event, Launcher, Patience, Qemu, Stage, Supervision};
 use guest::rundir::{Meta, RunDirectory, RunError, timestamp};
 use guest::serial::{Show, Shown};
 use haiku::kdl::Panic;
+use haiku::login::PORT;
 use haiku::symbols::symbolise;
 use host::Owner;
 use pci::Address;
@@ -29,7 +30,7 @@ use super::files::Load;
 use super::highlight::Highlight;
 use super::record::{Ended, Record, Told};
 use super::stages::Timeline;
-use super::{Args, gdb, limit, report, verdict, window};
+use super::{Args, gdb, limit, login, report, verdict, window};
 
 /// A run that is ready to start.
 pub(super) struct Session<'a> {
@@ -44,6 +45,8 @@ pub(super) struct Session<'a> {
     pub(super) passed: Vec<Address>,
     /// What was put into its disk, with the symbols that a panic is read by.
     pub(super) load: &'a Load,
+    /// The user as whom a person can log in to the guest.
+    pub(super) login: Option<String>,
 }
 
 /// How kireji starts itself as the launcher.
@@ -187,7 +190,10 @@ impl Session<'_> {
             .supervise(rules, &mut |event| {
                 record.tell(&event, context);
                 timeline.event(&event);
-                if !args.json {
+                if let (Event::Forward { host, guest: PORT }, Some(user)) = (&event, &self.login) {
+                    let told = login::open(user, *host, args.json, &record.directory, context);
+                    record.keep(told);
+                } else if !args.json {
                     let said = say(&event, wants.serial, is_loop, context);
                     record.keep(said);
                 }
