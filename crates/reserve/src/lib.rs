@@ -6,13 +6,15 @@
 //! - [`image`] opens what a boot loader loads: initramfs images and unified kernel images;
 //! - [`generator`] and [`parameters`] have a file for each program that builds images, and for each
 //!   place that kernel parameters come from;
-//! - [`goal`] plans, [`apply`] carries out and takes back, [`proof`] reads what was built.
+//! - [`goal`] plans, [`apply`] carries out and takes back, [`proof`] reads what was built, and
+//!   [`built`] compares it with what was built before.
 //!
 //! This crate may depend on the seams to the machine and on what is known of PCI. It must never
 //! know of VFIO at run time, of QEMU or of guests.
 
 pub mod apply;
 pub mod boot;
+pub mod built;
 pub mod by_hand;
 pub mod config;
 pub mod generator;

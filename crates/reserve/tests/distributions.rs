@@ -127,10 +127,10 @@ fn every_distribution_is_planned_applied_proved_and_undone() {
         let gone = Goal::of(&host, Reservations::default(), Change::default()).unwrap();
         applier.apply(&planned(&host, &gone)).unwrap();
         assert_eq!(failures(&host, &gone).len(), expected.len(), "{name}");
-        applier.undo().unwrap();
+        assert_eq!(applier.undo().unwrap().differences, [], "{name}");
         assert_eq!(differences(&all(&tree), &applied), Vec::<String>::new(), "{name}");
 
-        applier.undo().unwrap();
+        assert_eq!(applier.undo().unwrap().differences, [], "{name}");
         assert_eq!(differences(&all(&tree), &start), Vec::<String>::new(), "{name}");
     }
 }

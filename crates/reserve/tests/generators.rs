@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 
 use pci::Host;
 use reserve::boot::{Boot, Builder, Placer, Verdict};
+use reserve::built::{Built, Marks};
 use reserve::config::Change;
 use reserve::goal::{self, Goal};
 use reserve::image::Image;
@@ -183,6 +184,7 @@ fn reserve_prove_release(builder: Builder) -> Machine {
     assert_eq!(says, builder, "{clues:?}");
     assert!(machine.failures(&goal).len() >= 2, "nothing is reserved yet");
     assert_eq!(machine.failures(&Goal::default()), Vec::<String>::new());
+    let (built, marks) = (Built::read(&host).unwrap(), Marks::read(&host).unwrap());
 
     let plan = machine.plan(&goal);
     machine.write(&plan);
@@ -198,6 +200,9 @@ fn reserve_prove_release(builder: Builder) -> Machine {
     machine.build(builder);
     assert_eq!(machine.failures(&Goal::default()), Vec::<String>::new());
     assert!(listing(&machine.image(), &machine).len() < reserved.len());
+    // What the program builds without it again is what it built before.
+    let again = Built::read(&host).unwrap();
+    assert_eq!(built.differences(&again, (&marks, &marks), &host), []);
     machine
 }
 

@@ -1,7 +1,9 @@
 //! How what the host boots with is changed: the plan shown, agreed to, carried out and proved.
 
+use std::io;
+
 use pci::{Address, Host};
-use reserve::apply::{Applier, ApplyError, SystemDisk};
+use reserve::apply::{Applier, ApplyError, Conflict, SystemDisk};
 use reserve::boot::Boot;
 use reserve::goal::{self, Goal, PlanError};
 use reserve::instructions::{self, Told};
@@ -74,6 +76,7 @@ pub(super) fn reach(
         return tell(told, goal, consent, context);
     }
     let plan = goal::plan(context.host, &boot, goal).map_err(plan_error)?;
+    let plan = fitted(plan, context)?;
     show(context, &plan)?;
     let risks = if plan.is_empty() { Vec::new() } else { risk::find(context.host, &boot)? };
     for Risk { kind, reason, remedy } in &risks {
@@ -96,7 +99,7 @@ pub(super) fn reach(
         }
         Applier::new(context.host, &SystemDisk, context.runner)
             .apply(&plan)
-            .map_err(apply_error)?;
+            .map_err(|error| apply_error(error, context))?;
     }
     prove(goal, context)
 }
@@ -181,9 +184,19 @@ pub(super) fn take_back_pending(context: &mut Context<'_>) -> Result<(), Command
     let applier = Applier::new(context.host, &SystemDisk, context.runner);
     if applier.is_pending() {
         writeln!(context.err, "a change of what this host boots with was cut off: taking it back")?;
-        applier.recover().map_err(apply_error)?;
+        applier.recover().map_err(|error| apply_error(error, context))?;
     }
     Ok(())
+}
+
+/// Returns the plan with what somebody else changed since in files that kireji wrote.
+fn fitted(plan: Plan, context: &mut Context<'_>) -> Result<Plan, CommandError> {
+    // What was applied may be read by root alone, who alone can carry a plan out.
+    if !context.vars.is_root {
+        return Ok(plan);
+    }
+    let applier = Applier::new(context.host, &SystemDisk, context.runner);
+    applier.fit(plan).map_err(|error| apply_error(error, context))
 }
 
 fn show(context: &mut Context<'_>, plan: &Plan) -> Result<(), CommandError> {
@@ -210,18 +223,37 @@ pub(super) fn listed(addresses: impl IntoIterator<Item = Address>) -> String {
     texts.join(" ")
 }
 
-/// An error of carrying a plan out or taking it back.
-pub(super) fn apply_error(error: ApplyError) -> CommandError {
+/// An error of carrying a plan out or taking it back. Where two changed the same, both are shown.
+pub(super) fn apply_error(error: ApplyError, context: &mut Context<'_>) -> CommandError {
+    if let ApplyError::Foreign(conflict) = &error
+        && let Err(error) = write_conflict(conflict, context.err)
+    {
+        return error.into();
+    }
     let exit = match &error {
         ApplyError::Read(error) if error.is_denied() => Exit::Permission,
+        ApplyError::Foreign(_) => Exit::Refused,
         ApplyError::Locked => Exit::Busy,
-        ApplyError::Disk { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+        ApplyError::Disk { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
             Exit::NoSpace
         }
         ApplyError::Nothing => Exit::Usage,
         _ => Exit::HostCannot,
     };
-    CommandError::from_source(exit, error)
+    let is_foreign = matches!(error, ApplyError::Foreign(_));
+    let error = CommandError::from_source(exit, error);
+    match is_foreign {
+        true => error.hint("bring the two together by hand, as kireji left it or as it wants it"),
+        false => error,
+    }
+}
+
+fn write_conflict(conflict: &Conflict, out: &mut dyn io::Write) -> io::Result<()> {
+    let path = conflict.path.display();
+    writeln!(out, "what somebody else changed in {path}:")?;
+    plan::write_change(&conflict.theirs(), out)?;
+    writeln!(out, "what kireji would change in it:")?;
+    plan::write_change(&conflict.ours(), out)
 }
 
 fn reservation_error(error: ReservationError) -> CommandError {

@@ -2,6 +2,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod others;
 mod risks;
 mod traced;
 mod whole;

@@ -6,12 +6,16 @@
 //! begun again; a plan that was cut off is taken back by the next command that may write.
 
 mod disk;
+mod error;
+mod fit;
+mod merge;
 mod record;
 
 #[cfg(test)]
 mod tests;
 
 pub use disk::{Access, Disk, SystemDisk};
+pub use error::{ApplyError, Conflict};
 pub use record::{FileRecord, Record};
 
 use std::fs::{File, OpenOptions, TryLockError};
@@ -19,11 +23,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use host::journal::{self, JournalError};
-use host::{Journal, NodeKind, ReadError, RunError, Runner, Sysroot};
+use host::journal;
+use host::{Journal, NodeKind, Runner, Sysroot};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{Command, Plan};
+use record::Reversal;
+
+use crate::built::{Built, Difference, Marks};
+use crate::plan::{Command, Contents, FileChange, Plan};
 
 /// Where what was applied is kept, with what to take it back.
 const STATE: &str = "/var/lib/kireji";
@@ -31,84 +39,19 @@ const STATE: &str = "/var/lib/kireji";
 const JOURNAL: &str = "/var/lib/kireji/journal";
 /// A record that is being made, or that goes.
 const UNFINISHED: &str = "/var/lib/kireji/unfinished";
+/// In a record: what programs had built before it, and what the same files were right behind it.
+const BUILT: &str = "built.json";
+const MARKS: &str = "marks.json";
+/// Whose what is kept is.
+const OURS: Access = Access { mode: 0o600, owner: None };
+/// How large that may be, in bytes. A member of an image takes some hundred.
+const BUILT_LIMIT: u64 = 256 << 20;
 /// Held while something goes on.
 const LOCK: &str = "/var/lib/kireji/lock";
 
 /// How often the lock is tried, and how long is waited between.
 const LOCK_TRIES: u32 = 50;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
-
-/// A plan was not carried out, or not taken back.
-#[derive(Debug, thiserror::Error)]
-pub enum ApplyError {
-    /// A file of the host cannot be read.
-    #[error("the host cannot be read")]
-    Read(#[from] ReadError),
-    /// Another process is at it.
-    #[error("another process of kireji changes what this host boots with")]
-    Locked,
-    /// The journal cannot be written or read.
-    #[error("the journal of changes fails")]
-    Journal(#[from] JournalError),
-    /// A change of the disk failed.
-    #[error("cannot change {}", path.display())]
-    Disk {
-        /// The file.
-        path: PathBuf,
-        /// What the operating system said.
-        #[source]
-        source: io::Error,
-    },
-    /// A command could not be run.
-    #[error("`{command}` was not run to its end")]
-    Run {
-        /// The command.
-        command: String,
-        /// Why.
-        #[source]
-        source: RunError,
-    },
-    /// A command failed.
-    #[error("`{command}` failed ({status}): {said}")]
-    Command {
-        /// The command.
-        command: String,
-        /// How it ended.
-        status: std::process::ExitStatus,
-        /// The end of what it said.
-        said: String,
-    },
-    /// A file is neither what it was nor what it was made: somebody changed it since.
-    #[error("{} was changed by somebody else", path.display())]
-    Foreign {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A file is not what the plan is about any more.
-    #[error("{} changed since the plan was made", path.display())]
-    Stale {
-        /// The file.
-        path: PathBuf,
-    },
-    /// What is kept of a change is damaged.
-    #[error("what is kept below {STATE} is damaged: {what}")]
-    Damaged {
-        /// What is wrong.
-        what: String,
-    },
-    /// Nothing was applied that could be taken back.
-    #[error("nothing was applied that could be undone")]
-    Nothing,
-    /// Something failed, and what was done was not all taken back.
-    #[error("the change failed, and was not taken back: {failure}")]
-    NotTakenBack {
-        /// What failed first.
-        failure: Box<ApplyError>,
-        /// Why it was not taken back.
-        #[source]
-        source: Box<ApplyError>,
-    },
-}
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Header {
@@ -125,6 +68,19 @@ enum Step {
     File(usize),
     /// The command of this index runs.
     Command(usize),
+}
+
+/// What was taken back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Undone {
+    /// The files that are as they were, but for those that were merged.
+    pub files: Vec<FileRecord>,
+    /// The files that somebody else had changed too: what was taken out of each.
+    pub merged: Vec<FileChange>,
+    /// The commands that ran.
+    pub commands: Vec<Command>,
+    /// What they built that is not as it was.
+    pub differences: Vec<Difference>,
 }
 
 /// Carries plans out and takes them back.
@@ -153,14 +109,17 @@ impl<'a> Applier<'a> {
         let header = Header { number: record.number, is_undo: false };
         let mut journal = Journal::create(&path, &header)?;
         // The record gets its name behind the journal: one without the other was carried out.
-        let outcome = self.place(&record).and_then(|()| self.carry_out(&record, &mut journal));
+        let outcome = self
+            .place(&record)
+            .and_then(|()| self.carry_out(&record, &mut journal))
+            .and_then(|()| self.mark(&record));
         if let Err(failure) = outcome {
             if !self.host.exists(record.directory()) {
                 journal.remove()?;
                 return Err(failure);
             }
-            return match self.take_back(&record, journal) {
-                Ok(()) => Err(failure),
+            return match self.take_back(record, journal) {
+                Ok(_) => Err(failure),
                 Err(error) => Err(ApplyError::NotTakenBack {
                     failure: Box::new(failure),
                     source: Box::new(error),
@@ -171,20 +130,22 @@ impl<'a> Applier<'a> {
         Ok(())
     }
 
-    /// Takes the last plan back that was carried out.
+    /// Takes the last plan back that was carried out, or the one that was cut off, and compares what
+    /// is built again with what was built before.
     ///
     /// # Errors
-    /// There is none, a file was changed by somebody else since, or something failed; what was
-    /// begun is finished by the next command that may write.
-    pub fn undo(&self) -> Result<Record, ApplyError> {
+    /// There is none, somebody else changed the same since, or something failed; what was begun is
+    /// finished by the next command that may write.
+    pub fn undo(&self) -> Result<Undone, ApplyError> {
         let _lock = self.lock()?;
-        self.finish_pending()?;
+        if let Some(undone) = self.finish_pending()? {
+            return Ok(undone);
+        }
         let record = self.records()?.pop().ok_or(ApplyError::Nothing)?;
         self.check(&record)?;
         let header = Header { number: record.number, is_undo: true };
         let journal = Journal::create(&self.host.locate(JOURNAL), &header)?;
-        self.take_back(&record, journal)?;
-        Ok(record)
+        self.take_back(record, journal)
     }
 
     /// Takes back what was cut off; returns whether there was something.
@@ -196,7 +157,7 @@ impl<'a> Applier<'a> {
             return Ok(false);
         }
         let _lock = self.lock()?;
-        self.finish_pending()
+        Ok(self.finish_pending()?.is_some())
     }
 
     /// Whether something was cut off, and waits to be taken back.
@@ -290,13 +251,45 @@ impl<'a> Applier<'a> {
             self.remove(&unfinished.join(name))?;
         }
         self.make_directories(&unfinished, 0o700)?;
-        for (name, bytes) in record.kept()? {
-            let access = Access { mode: 0o600, owner: None };
+        let mut kept = record.kept()?;
+        if !plan.commands.is_empty() {
+            let built = Built::read(self.host)?;
+            if !built.is_empty() {
+                kept.push((BUILT.to_owned(), encoded(&built)?));
+            }
+        }
+        for (name, bytes) in kept {
             let path = unfinished.join(name);
-            self.on_disk(&path, |disk, located| disk.write(located, &bytes, access, located))?;
+            self.on_disk(&path, |disk, located| disk.write(located, &bytes, OURS, located))?;
         }
         self.on_disk(&unfinished, |disk, located| disk.sync(located))?;
         Ok(record)
+    }
+
+    /// Keeps what the commands of a plan have made of what was built.
+    fn mark(&self, record: &Record) -> Result<(), ApplyError> {
+        let directory = record.directory();
+        if !self.host.exists(directory.join(BUILT)) {
+            return Ok(());
+        }
+        let marks = Marks::read(self.host)?;
+        self.replace(&directory.join(MARKS), &encoded(&marks)?, OURS)
+    }
+
+    /// Reads what is kept in a record beside its files; `None` where it is not there, as in one that
+    /// was cut off.
+    fn state<T: DeserializeOwned>(
+        &self,
+        record: &Record,
+        name: &str,
+    ) -> Result<Option<T>, ApplyError> {
+        let path = record.directory().join(name);
+        if !self.host.exists(&path) {
+            return Ok(None);
+        }
+        let bytes = self.host.read_limited(path, BUILT_LIMIT)?;
+        let read = serde_json::from_slice(&bytes);
+        read.map(Some).map_err(|error| ApplyError::Damaged { what: error.to_string() })
     }
 
     /// Gives a record that is whole its name.
@@ -349,9 +342,9 @@ impl<'a> Applier<'a> {
         Ok(())
     }
 
-    fn finish_pending(&self) -> Result<bool, ApplyError> {
+    fn finish_pending(&self) -> Result<Option<Undone>, ApplyError> {
         if !self.is_pending() {
-            return Ok(false);
+            return Ok(None);
         }
         let path = self.host.locate(JOURNAL);
         let read = journal::read::<Header, Step>(&path)?;
@@ -359,45 +352,67 @@ impl<'a> Applier<'a> {
         let directory = Record::directory_of(read.header.number);
         if !self.host.exists(&directory) {
             journal::remove(&path)?;
-            return Ok(true);
+            return Ok(Some(Undone::default()));
         }
         let record = Record::read(self.host, read.header.number)?;
-        self.take_back(&record, Journal::reopen(&path)?)?;
-        Ok(true)
+        self.take_back(record, Journal::reopen(&path)?).map(Some)
     }
 
-    /// Sees that no file was changed by somebody else, before any is touched.
-    fn check(&self, record: &Record) -> Result<(), ApplyError> {
-        for file in &record.files {
-            file.is_before(self.host)?;
-        }
-        Ok(())
+    /// Sees that all can be taken back, before any file is touched.
+    fn check(&self, record: &Record) -> Result<Vec<Reversal>, ApplyError> {
+        let indexed = record.files.iter().enumerate();
+        indexed.map(|(index, file)| self.reversal(record, index, file)).collect()
+    }
+
+    fn reversal(
+        &self,
+        record: &Record,
+        index: usize,
+        file: &FileRecord,
+    ) -> Result<Reversal, ApplyError> {
+        let merged = merged(record, index);
+        let merged = match self.host.exists(&merged) {
+            true => Some(self.host.read(merged)?),
+            false => None,
+        };
+        file.reversal(self.host, merged.as_deref())
     }
 
     /// Takes a plan back that was carried out in part or all: the files, what was built from them,
     /// and at last the record itself.
-    fn take_back(&self, record: &Record, mut journal: Journal) -> Result<(), ApplyError> {
-        self.check(record)?;
-        for file in record.files.iter().rev() {
+    fn take_back(&self, record: Record, mut journal: Journal) -> Result<Undone, ApplyError> {
+        // A merge cannot be told from what was merged when it is begun again, so it is kept first.
+        for (index, reversal) in self.check(&record)?.into_iter().enumerate() {
+            if let Reversal::Merged { merged: (bytes, _), .. } = reversal {
+                self.replace(&merged(&record, index), &bytes, OURS)?;
+            }
+        }
+        let built: Option<Built> = self.state(&record, BUILT)?;
+        let found = if built.is_some() { Marks::read(self.host)? } else { Marks::default() };
+        // What was cut off was left to nobody.
+        let left = self.state(&record, MARKS)?.unwrap_or_else(|| found.clone());
+        let mut merges = Vec::new();
+        for (index, file) in record.files.iter().enumerate().rev() {
             let temporary = temporary(&file.path);
             if self.host.exists(&temporary) {
                 self.remove(&temporary)?;
             }
-            if !file.is_before(self.host)? {
-                match &file.before {
-                    Some((bytes, access)) => {
-                        let directory = file.path.parent().unwrap_or(Path::new("/"));
-                        self.make_directories(directory, 0o755)?;
-                        self.replace(&file.path, bytes, *access)?;
-                    }
-                    None => self.remove(&file.path)?,
-                }
-            }
+            let reversal = self.reversal(&record, index, file)?;
+            merges.extend(self.reverse(file, reversal)?);
             self.remove_directories(&file.directories)?;
         }
-        let begun = begun(&self.host.locate(JOURNAL), record)?;
-        let commands = record.commands.iter().map(Command::to_take_back).enumerate();
-        self.run(commands.filter(|(index, _)| begun.contains(index)), &mut journal)?;
+        let begun = begun(&self.host.locate(JOURNAL), &record)?;
+        let commands: Vec<_> =
+            record.commands.iter().map(Command::to_take_back).enumerate().collect();
+        let again = commands.into_iter().filter(|(index, _)| begun.contains(index));
+        let again: Vec<_> = again.collect();
+        self.run(again.iter().cloned(), &mut journal)?;
+        let differences = match built {
+            Some(built) if !again.is_empty() => {
+                built.differences(&Built::read(self.host)?, (&left, &found), self.host)
+            }
+            _ => Vec::new(),
+        };
         let directory = record.directory();
         let gone = PathBuf::from(UNFINISHED);
         let to = self.host.locate(&gone);
@@ -407,8 +422,46 @@ impl<'a> Applier<'a> {
         for name in self.host.optional_names(&gone)? {
             self.remove(&gone.join(name))?;
         }
-        self.on_disk(&gone, |disk, located| disk.remove_directory(located))
+        self.on_disk(&gone, |disk, located| disk.remove_directory(located))?;
+        let commands = again.into_iter().map(|(_, command)| command).collect();
+        Ok(Undone { files: record.files, merged: merges, commands, differences })
     }
+
+    /// Takes back what a plan made of a file; returns what changed where that is a merge.
+    fn reverse(
+        &self,
+        file: &FileRecord,
+        reversal: Reversal,
+    ) -> Result<Option<FileChange>, ApplyError> {
+        let directory = file.path.parent().unwrap_or(Path::new("/"));
+        match (reversal, &file.before) {
+            (Reversal::Done, _) => {}
+            (Reversal::Restored, Some((bytes, access))) => {
+                self.make_directories(directory, 0o755)?;
+                self.replace(&file.path, bytes, *access)?;
+            }
+            (Reversal::Restored, None) => self.remove(&file.path)?,
+            (Reversal::Merged { now, merged }, _) => {
+                self.replace(&file.path, &merged.0, merged.1)?;
+                let contents = |(bytes, access): (_, Access)| Contents { bytes, mode: access.mode };
+                return Ok(Some(FileChange {
+                    path: file.path.clone(),
+                    before: Some(contents(now)),
+                    after: Some(contents(merged)),
+                }));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Where it is kept what a file of a record becomes that somebody else had changed too.
+fn merged(record: &Record, index: usize) -> PathBuf {
+    record.directory().join(format!("{index}.merged"))
+}
+
+fn encoded(state: &impl Serialize) -> Result<Vec<u8>, ApplyError> {
+    serde_json::to_vec(state).map_err(|error| ApplyError::Damaged { what: error.to_string() })
 }
 
 /// The commands, by index, that have touched something as far as the journal knows: only their work
@@ -438,7 +491,7 @@ fn state(host: &Sysroot, path: &Path) -> Result<Option<(Vec<u8>, Access)>, Apply
         other => other?,
     };
     if node.kind != NodeKind::File {
-        return Err(ApplyError::Foreign { path: path.to_owned() });
+        return Err(ApplyError::NoFile { path: path.to_owned() });
     }
     let access = Access { mode: node.mode, owner: Some((node.uid, node.gid)) };
     Ok(Some((host.read(path)?, access)))

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use host::Sysroot;
 use serde::{Deserialize, Serialize};
 
-use super::{Access, ApplyError, STATE, state};
-use crate::plan::{Command, Plan};
+use super::{Access, ApplyError, Conflict, STATE, merge, state};
+use crate::plan::{Command, Contents, Plan};
 
 /// The name of the description in a record's directory; beside it are the files' contents.
 const DESCRIPTION: &str = "record.json";
@@ -52,24 +52,63 @@ struct FileDescription {
     emptied: Vec<PathBuf>,
 }
 
+/// What taking a plan back makes of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Reversal {
+    /// Nothing: it is so already.
+    Done,
+    /// What it was.
+    Restored,
+    /// What somebody else made of it, without what the plan made of it.
+    Merged {
+        /// What it is.
+        now: (Vec<u8>, Access),
+        /// What it becomes.
+        merged: (Vec<u8>, Access),
+    },
+}
+
 impl FileRecord {
-    /// Whether the file is as it was, rather than as it was made.
+    /// Tells what taking the plan back makes of the file as it is, unless it was `merged` before.
     ///
     /// # Errors
-    /// It is neither, or cannot be read.
-    pub(super) fn is_before(&self, host: &Sysroot) -> Result<bool, ApplyError> {
+    /// Somebody else changed what the plan had changed, or it cannot be read.
+    pub(super) fn reversal(
+        &self,
+        host: &Sysroot,
+        merged: Option<&[u8]>,
+    ) -> Result<Reversal, ApplyError> {
         let now = state(host, &self.path)?;
-        if now == self.before {
-            return Ok(true);
+        let is_merged = now.as_ref().is_some_and(|(bytes, _)| Some(&bytes[..]) == merged);
+        if now == self.before || is_merged {
+            return Ok(Reversal::Done);
         }
-        let bytes = |state: &Option<(Vec<u8>, Access)>| state.clone().map(|(bytes, _)| bytes);
-        let mode =
-            |state: &Option<(Vec<u8>, Access)>| state.as_ref().map(|(_, access)| access.mode);
-        if bytes(&now) == bytes(&self.after) && mode(&now) == mode(&self.after) {
-            return Ok(false);
+        let made = |state: &Option<(Vec<u8>, Access)>| {
+            state.clone().map(|(bytes, access)| (bytes, access.mode))
+        };
+        if made(&now) == made(&self.after) {
+            return Ok(Reversal::Restored);
         }
-        Err(ApplyError::Foreign { path: self.path.clone() })
+        let merged = match (&self.before, &self.after, &now) {
+            (Some(before), Some(after), Some(now)) => merge::without(before, after, now),
+            _ => None,
+        };
+        match (merged, now) {
+            (Some(merged), Some(now)) if merged == now => Ok(Reversal::Done),
+            (Some(merged), Some(now)) => Ok(Reversal::Merged { now, merged }),
+            (_, now) => Err(ApplyError::Foreign(Box::new(Conflict {
+                path: self.path.clone(),
+                left: contents(&self.after),
+                wanted: contents(&self.before),
+                now: contents(&now),
+            }))),
+        }
     }
+}
+
+/// What a plan says of a file.
+pub(super) fn contents(state: &Option<(Vec<u8>, Access)>) -> Option<Contents> {
+    state.clone().map(|(bytes, access)| Contents { bytes, mode: access.mode })
 }
 
 impl Record {

@@ -6,7 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::ExitStatus;
 
-use host::{Finished, Program};
+use host::{Finished, Program, RunError};
 use testkit::tree::Tree;
 
 use super::*;
@@ -132,7 +132,7 @@ fn all(tree: &Tree) -> BTreeMap<String, (u32, Option<Vec<u8>>)> {
 
 fn tree() -> Tree {
     let tree = Tree::new();
-    tree.write("/etc/default/grub", "A=1\n");
+    tree.write("/etc/default/grub", "A=1\nB=1\nC=1\nD=1\n");
     let mode = std::fs::Permissions::from_mode(0o640);
     std::fs::set_permissions(tree.locate("/etc/default/grub"), mode).unwrap();
     tree.write("/etc/old", [0xff, 0]);
@@ -148,7 +148,7 @@ fn tree() -> Tree {
 fn plan(tree: &Tree) -> Plan {
     let host = tree.sysroot();
     let mut plan = Plan::default();
-    let grub = Contents { bytes: b"A=2\n".to_vec(), mode: 0o640 };
+    let grub = Contents { bytes: b"A=2\nB=1\nC=1\nD=1\n".to_vec(), mode: 0o640 };
     plan.file(&host, "/etc/default/grub", Some(grub)).unwrap();
     plan.file(&host, "/etc/kireji/reservations", Some(Contents::text("list\n"))).unwrap();
     plan.file(&host, "/etc/hooks/deep/hook", Some(Contents::program("#!/bin/sh\n"))).unwrap();
@@ -166,7 +166,7 @@ fn what_is_applied_is_undone_byte_for_byte() {
     let machine = Machine::new(&tree);
     let applier = Applier::new(&host, &machine, &machine);
     applier.apply(&plan(&tree)).unwrap();
-    assert_eq!(tree.read("/etc/default/grub"), "A=2\n");
+    assert_eq!(tree.read("/etc/default/grub"), "A=2\nB=1\nC=1\nD=1\n");
     assert_eq!(host.node("/etc/hooks/deep/hook").unwrap().mode, 0o755);
     assert_eq!(host.node("/etc/default/grub").unwrap().mode, 0o640);
     assert_eq!(host.node("/var/lib/kireji").unwrap().mode, 0o700);
@@ -180,8 +180,8 @@ fn what_is_applied_is_undone_byte_for_byte() {
 
 #[test]
 fn taking_back_runs_only_what_had_run() {
-    // Before the first command, at the first, at the second: the disk is changed 25 times first.
-    for (point, expected) in [(20, &[][..]), (25, &["image"][..]), (26, &["image", "menu"])] {
+    // Before the first command, at the first, at the second: the disk is changed 26 times first.
+    for (point, expected) in [(20, &[][..]), (26, &["image"][..]), (27, &["image", "menu"])] {
         let tree = tree();
         let host = tree.sysroot();
         let start = all(&tree);
@@ -224,11 +224,107 @@ fn what_others_changed_is_not_overwritten() {
     tree.write("/etc/old", "else");
     assert!(matches!(applier.apply(&made), Err(ApplyError::Stale { .. })));
     applier.apply(&plan(&tree)).unwrap();
-    tree.write("/etc/default/grub", "A=3\n");
+    tree.write("/etc/default/grub", "A=3\nB=1\nC=1\nD=1\n");
     let after = all(&tree);
     let error = applier.undo().unwrap_err();
-    assert_eq!(error.to_string(), "/etc/default/grub was changed by somebody else");
+    assert_eq!(
+        error.to_string(),
+        "/etc/default/grub was changed by somebody else, in what is to change"
+    );
+    let ApplyError::Foreign(conflict) = error else { panic!("{error}") };
+    let shown = |change: FileChange| {
+        let mut text = Vec::new();
+        crate::plan::write_change(&change, &mut text).unwrap();
+        String::from_utf8(text).unwrap()
+    };
+    assert!(shown(conflict.theirs()).contains("-A=2\n+A=3\n"));
+    assert!(shown(conflict.ours()).contains("-A=2\n+A=1\n"));
     assert_eq!(all(&tree), after, "nothing was touched");
+
+    // A file of ours that they made theirs is not removed.
+    tree.write("/etc/default/grub", "A=2\nB=1\nC=1\nD=1\n");
+    tree.write("/etc/hooks/deep/hook", "#!/bin/sh\ntheirs\n");
+    let after = all(&tree);
+    let error = applier.undo().unwrap_err();
+    assert!(error.to_string().starts_with("/etc/hooks/deep/hook was changed"), "{error}");
+    assert_eq!(all(&tree), after, "nothing was touched");
+}
+
+#[test]
+fn what_others_changed_elsewhere_in_a_file_stays() {
+    let tree = tree();
+    let host = tree.sysroot();
+    let machine = Machine::new(&tree);
+    let applier = Applier::new(&host, &machine, &machine);
+    let start = all(&tree);
+    applier.apply(&plan(&tree)).unwrap();
+    tree.write("/etc/default/grub", "A=2\nB=1\nC=1\nD=9\n# mine\n");
+    let mode = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(tree.locate("/etc/default/grub"), mode).unwrap();
+    let undone = applier.undo().unwrap();
+    assert_eq!(tree.read("/etc/default/grub"), "A=1\nB=1\nC=1\nD=9\n# mine\n");
+    assert_eq!(host.node("/etc/default/grub").unwrap().mode, 0o600);
+    let merged: Vec<_> = undone.merged.iter().map(|change| change.path.as_path()).collect();
+    assert_eq!(merged, [Path::new("/etc/default/grub")]);
+    // The rest is as it was, but for what is built from that file.
+    let others = |mut files: BTreeMap<String, _>| {
+        files.retain(|path, _| !path.starts_with("boot/") && path != "etc/default/grub");
+        files
+    };
+    assert_eq!(others(all(&tree)), others(start));
+    let built: Vec<_> = undone.differences.iter().map(|one| one.path.as_str()).collect();
+    assert_eq!(built, ["/boot/image", "/boot/menu"]);
+}
+
+#[test]
+fn what_is_built_again_is_compared_with_what_was_built() {
+    let tree = tree();
+    let host = tree.sysroot();
+    let machine = Machine::new(&tree);
+    let applier = Applier::new(&host, &machine, &machine);
+    applier.apply(&plan(&tree)).unwrap();
+    assert_eq!(applier.undo().unwrap().differences, []);
+    // A file that nobody keeps count of finds its way in.
+    applier.apply(&plan(&tree)).unwrap();
+    tree.write("/etc/other", "new\n");
+    let undone = applier.undo().unwrap();
+    let told: Vec<_> =
+        undone.differences.iter().map(|one| (one.path.as_str(), one.is_foreign)).collect();
+    assert_eq!(told, [("/boot/image", false), ("/boot/menu", false)]);
+}
+
+/// What a plan of ours makes of the hook, as one that has been applied left it and as it is.
+fn fitted(left: &str, now: &str, wanted: Option<&str>) -> Result<Option<String>, ApplyError> {
+    let tree = tree();
+    let host = tree.sysroot();
+    let machine = Machine::new(&tree);
+    let applier = Applier::new(&host, &machine, &machine);
+    let hook = "/etc/hooks/hook";
+    let planned = |contents: Option<&str>| {
+        let mut plan = Plan::default();
+        plan.file(&host, hook, contents.map(Contents::text)).unwrap();
+        plan.command(Command::new(["image"]));
+        plan
+    };
+    applier.apply(&planned(Some(left))).unwrap();
+    tree.write(hook, now);
+    let plan = applier.fit(planned(wanted))?;
+    assert_eq!(plan.files.is_empty(), plan.commands.is_empty());
+    let after = plan.files.into_iter().next().and_then(|change| change.after);
+    Ok(after.map(|after| String::from_utf8(after.bytes).unwrap()))
+}
+
+#[test]
+fn a_plan_keeps_what_others_changed_in_files_of_ours() {
+    let (left, theirs) = ("a\nb\nc\nd\n", "a\nb\nc\ntheirs\n");
+    let fit = |now, wanted| fitted(left, now, wanted).map_err(|error| error.to_string());
+    assert_eq!(fit(left, None), Ok(None));
+    assert_eq!(fit(left, Some("A\nb\nc\nd\n")), Ok(Some("A\nb\nc\nd\n".to_owned())));
+    assert_eq!(fit(theirs, Some("A\nb\nc\nd\n")), Ok(Some("A\nb\nc\ntheirs\n".to_owned())));
+    assert_eq!(fit(theirs, Some(left)), Ok(None), "it stays as they want it");
+    let refused = "/etc/hooks/hook was changed by somebody else, in what is to change".to_owned();
+    assert_eq!(fit(theirs, None), Err(refused.clone()));
+    assert_eq!(fit(theirs, Some("a\nb\nc\nD\n")), Err(refused));
 }
 
 type Act = fn(&Applier<'_>, &Tree) -> Result<(), ApplyError>;
@@ -288,8 +384,9 @@ const FAULTS: [Fault; 4] = [Fault::KillBefore, Fault::KillAfter, Fault::KillWith
 fn an_apply_is_whole_or_not_at_all_whatever_happens() {
     let apply: Act = |applier, tree| applier.apply(&plan(tree));
     // A directory for our state and one for the record; in that, a file for each side of each file
-    // and one more, three that make it durable; then each file, the directories it needs, commands.
-    let points = 2 + 6 + 3 + (3 + 4 + 5 + 2) + 2;
+    // and two more, three that make it durable; then each file, the directories it needs, commands,
+    // and the marks of what they built.
+    let points = 2 + 7 + 3 + (3 + 4 + 5 + 2) + 2 + 3;
     for fault in FAULTS {
         assert_eq!(survives(apply, |_, _| Ok(()), fault), points, "{fault:?}");
     }
@@ -300,8 +397,18 @@ fn an_undo_is_finished_whatever_happens() {
     let apply: Act = |applier, tree| applier.apply(&plan(tree));
     let undo: Act = |applier, _| applier.undo().map(drop);
     // Each file, the directories that go, commands, and the record.
-    let points = (3 + 2 + 2 + 3) + 3 + 2 + 2 + (6 * 2 + 1);
+    let points = (3 + 2 + 2 + 3) + 3 + 2 + 2 + (8 * 2 + 1);
     for fault in FAULTS {
         assert_eq!(survives(undo, apply, fault), points, "{fault:?}");
+    }
+    // Where somebody else changed another line since, what becomes of it is kept, and goes.
+    let points = points + 3 + 2;
+    let and_others: Act = |applier, tree| {
+        applier.apply(&plan(tree))?;
+        tree.write("/etc/default/grub", "A=2\nB=1\nC=1\nD=9\n");
+        Ok(())
+    };
+    for fault in [Fault::KillAfter, Fault::KillWithin] {
+        assert_eq!(survives(undo, and_others, fault), points, "{fault:?}");
     }
 }

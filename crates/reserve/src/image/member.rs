@@ -5,6 +5,8 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::ImageError;
 use super::input::Input;
 
@@ -16,7 +18,8 @@ const NAME_MAX: u32 = 4096;
 pub(super) const TRAILER: &[u8] = b"TRAILER!!!";
 
 /// What a member is (the file type of its mode, inode(7)).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// A regular file.
     File,

@@ -6,6 +6,7 @@
 //! only microcode; what a later part has replaces what an earlier one had. The kernel's reader is
 //! init/initramfs.c.
 
+mod digest;
 mod input;
 mod lz4;
 mod member;
@@ -16,6 +17,7 @@ mod uki;
 #[cfg(test)]
 mod tests;
 
+pub use digest::{Digest, Hasher};
 pub use member::{Kind, Member};
 pub use packing::Packing;
 pub use skeleton::{Shown, skeleton};
@@ -104,6 +106,8 @@ pub struct Image {
     members: Vec<Member>,
     /// The contents that were kept, and the targets of symbolic links, by the member's index.
     contents: BTreeMap<usize, Vec<u8>>,
+    /// The digests of the contents of files, by the member's index, where they were asked for.
+    digests: BTreeMap<usize, Digest>,
     /// The index of the last member of each path.
     last: BTreeMap<PathBuf, usize>,
 }
@@ -131,10 +135,21 @@ impl Image {
         keep: impl Fn(&Member) -> bool,
         limits: Limits,
     ) -> Result<Self, ImageError> {
+        Self::walk(source, Walk { keep: &keep, digests: false, limits, kept: 0 })
+    }
+
+    /// Reads an image in the same way, and of each file a digest in place of its contents.
+    ///
+    /// # Errors
+    /// It cannot be read, is damaged, or holds more than `limits`.
+    pub fn digested(source: impl Read, limits: Limits) -> Result<Self, ImageError> {
+        Self::walk(source, Walk { keep: &|_| false, digests: true, limits, kept: 0 })
+    }
+
+    fn walk(source: impl Read, mut walk: Walk<'_>) -> Result<Self, ImageError> {
         let mut image = Self::default();
         let mut input = Input::new(source);
-        let mut left = limits.unpacked;
-        let mut walk = Walk { keep: &keep, limits, kept: 0 };
+        let mut left = walk.limits.unpacked;
         loop {
             input.skip_zeros()?;
             let offset = input.consumed();
@@ -181,20 +196,34 @@ impl Image {
     /// file, or it was not kept.
     pub fn contents(&self, path: impl AsRef<Path>) -> Option<&[u8]> {
         let index = self.index(path.as_ref())?;
-        let member = &self.members[index];
-        if member.kind != Kind::File {
+        if self.members[index].kind != Kind::File {
             return None;
         }
-        let has = |index: &usize| self.contents.get(index).map(Vec::as_slice);
-        if member.size > 0 || member.links < 2 {
-            return has(&index);
+        self.contents.get(&self.holder(index)).map(Vec::as_slice)
+    }
+
+    /// What is at each path once the kernel has unpacked the image, links as such: the member, the
+    /// target of a symbolic link, and the digest of a file where digests were asked for.
+    pub fn unpacked(&self) -> impl Iterator<Item = (&Member, Option<&[u8]>, Option<&Digest>)> {
+        self.last.values().map(|index| {
+            let member = &self.members[*index];
+            let target = self.contents.get(index).filter(|_| member.kind == Kind::Link);
+            let holder = self.holder(*index);
+            (member, target.map(Vec::as_slice), self.digests.get(&holder))
+        })
+    }
+
+    /// The index of the member that has the contents of a file: they come with one of its hard
+    /// links, the last in most archives.
+    fn holder(&self, index: usize) -> usize {
+        let member = &self.members[index];
+        if member.kind != Kind::File || member.size > 0 || member.links < 2 {
+            return index;
         }
-        // The contents come with one hard link, the last in most archives.
         let same = |other: &Member| {
             (other.part, other.inode) == (member.part, member.inode) && other.size > 0
         };
-        let holder = self.members.iter().rposition(same).unwrap_or(index);
-        has(&holder)
+        self.members.iter().rposition(same).unwrap_or(index)
     }
 
     /// Returns the paths directly below a directory, by name.
@@ -254,6 +283,7 @@ fn reversed(path: &Path) -> Vec<OsString> {
 /// One reading of an image.
 struct Walk<'a> {
     keep: &'a dyn Fn(&Member) -> bool,
+    digests: bool,
     limits: Limits,
     kept: u64,
 }
@@ -291,6 +321,12 @@ impl Walk<'_> {
                     contents.truncate(end.unwrap_or(contents.len()));
                 }
                 image.contents.insert(index, contents);
+            } else if self.digests && member.kind == Kind::File {
+                let mut hasher = Hasher::default();
+                if hasher.read(input.by_ref().take(u64::from(size)))? < u64::from(size) {
+                    return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+                }
+                image.digests.insert(index, hasher.digest());
             } else {
                 member::skip(input, u64::from(size))?;
             }

@@ -9,7 +9,7 @@ use object::read::ReadCache;
 use object::read::pe::PeFile64;
 use object::{Object, ObjectSection};
 
-use super::{Image, ImageError, Limits, Member};
+use super::{Digest, Hasher, Image, ImageError, Limits, Member};
 
 /// What a section of text may hold, in bytes; the kernel takes a command line of some thousand.
 const TEXT_LIMIT: u64 = 1 << 20;
@@ -139,6 +139,27 @@ impl Uki {
         })?;
         Image::read(self.at(host, section)?, keep, Limits::default())
             .map_err(|source| UkiError::Initramfs { path: self.path.clone(), source })
+    }
+
+    /// Reads the initramfs of a section, with digests in place of contents.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn digested(&self, host: &Sysroot, section: &Section) -> Result<Image, UkiError> {
+        Image::digested(self.at(host, section)?, Limits::default())
+            .map_err(|source| UkiError::Initramfs { path: self.path.clone(), source })
+    }
+
+    /// Returns the digest of a section.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn digest(&self, host: &Sysroot, section: &Section) -> Result<Digest, UkiError> {
+        let mut hasher = Hasher::default();
+        hasher
+            .read(self.at(host, section)?)
+            .map_err(|source| UkiError::Read { path: self.path.clone(), source })?;
+        Ok(hasher.digest())
     }
 }
 

@@ -20,7 +20,7 @@ const CONTEXT: usize = 3;
 /// It cannot be written.
 pub fn write_diff(plan: &Plan, out: &mut dyn Write) -> io::Result<()> {
     for change in &plan.files {
-        write_file(change, out)?;
+        write_change(change, out)?;
     }
     for command in &plan.commands {
         writeln!(out, "# run: {command}")?;
@@ -28,7 +28,11 @@ pub fn write_diff(plan: &Plan, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-fn write_file(change: &FileChange, out: &mut dyn Write) -> io::Result<()> {
+/// Writes what changes in one file, as [`write_diff`] does.
+///
+/// # Errors
+/// It cannot be written.
+pub fn write_change(change: &FileChange, out: &mut dyn Write) -> io::Result<()> {
     let FileChange { path, before, after } = change;
     match (before, after) {
         (None, Some(after)) => {

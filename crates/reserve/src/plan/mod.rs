@@ -3,7 +3,7 @@
 
 mod diff;
 
-pub use diff::write_diff;
+pub use diff::{write_change, write_diff};
 
 use std::io;
 use std::path::{Path, PathBuf};
