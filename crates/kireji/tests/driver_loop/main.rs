@@ -160,6 +160,24 @@ fn a_guest_that_hangs_is_asked_where_it_is() {
 }
 
 #[test]
+fn what_matters_stands_out_of_the_log() {
+    let place = Place::new();
+    let (start, scan) = BOOT.split_once("PCI:").unwrap();
+    let other = scan.replace("device  2", "device  3");
+    let log = format!("PCI:{other}PCI:{scan}{LOADED}{CLAIM}other: hello\r\n");
+    let script = Script::default().say(start).await_places();
+    // The answer goes another way than what follows.
+    let script = script.wait(Duration::from_secs(2)).say(&log);
+    let driver = driver("legacy.so");
+    let mut command =
+        script.command(Path::new(env!("CARGO_BIN_EXE_kireji")), fake(), place.0.path());
+    command.arg(place.path("haiku.image")).args(["--emulate", "edu", "--driver"]).arg(driver);
+    let ended = command.env("CLICOLOR_FORCE", "1").output().unwrap();
+    assert_eq!(ended.status.code(), Some(0), "{}", text(&ended.stderr));
+    insta::assert_snapshot!(text(&ended.stdout).replace('\x1b', "ESC").replace('\r', ""));
+}
+
+#[test]
 fn a_driver_that_no_kernel_loads_starts_no_guest() {
     let place = Place::new();
     let bad = driver("default.so");
