@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
@@ -125,6 +126,22 @@ impl Script {
             .arg(capabilities);
         command
     }
+}
+
+/// Builds the fake QEMU, once, beside the program that is tested, and returns its path.
+///
+/// # Panics
+/// It cannot be built.
+pub fn program(kireji: &Path) -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--package", "kireji-testkit", "--bin", "fake-qemu"])
+            .status()
+            .expect("cargo runs");
+        assert!(built.success(), "the fake QEMU cannot be built");
+        kireji.with_file_name("fake-qemu")
+    })
 }
 
 /// Plays the script, in QEMU's place: standard input is the control channel, and standard output

@@ -149,6 +149,7 @@ fn a_guest_runs_with_the_card_and_whatever_dies_it_comes_back() {
             &format!("survives-qemus-death {NIC}"),
             &format!("survives-its-own-death {NIC}"),
             &format!("stops-on-a-signal {NIC}"),
+            &format!("tells-a-fault {EDU}"),
         ],
     );
 }

@@ -54,6 +54,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("late-write", lease::late_write),
     ("rom", rom::saved),
     ("runs-and-returns", run::runs_and_returns),
+    ("tells-a-fault", run::tells_a_fault),
     ("resets-are-limited", resets::are_limited),
     ("resets-of-a-run", resets::of_a_run),
     ("runs-as-user", user::runs_as_user),

@@ -79,6 +79,19 @@ pub(super) fn runs_and_returns(rig: &Rig<'_>, functions: &[Address]) -> Outcome 
     rig.says(&runs.out, "The guest shut down.")
 }
 
+/// The guest lets the card read memory that is not there: the kernel's word for it is the verdict.
+pub(super) fn tells_a_fault(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
+    let address = one(functions)?;
+    let before = rig.binding_of(address)?;
+    let line = words(address, &image("fault", Then::WrongDma));
+    let ended = rig.expect(&format!("{line} --until never"), 27)?;
+    let why = "the card's access to 0x8000000, which is no memory of the guest's";
+    rig.says(&ended.err, why)?;
+    rig.says(&ended.err, "because the host's kernel said: DMAR: [DMA Read")?;
+    rig.says(&ended.out, r#""sign":"host""#)?;
+    rig.same("its binding", rig.binding_of(address)?, before)
+}
+
 /// QEMU is killed: the run says so, and the card is back.
 pub(super) fn survives_qemus_death(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
     let address = one(functions)?;

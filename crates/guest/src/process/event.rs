@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use haiku::loading::Place;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use crate::guests::Sign;
@@ -102,6 +103,14 @@ pub enum Event {
         /// Milliseconds since the request.
         ms: u64,
     },
+    /// QEMU said where the guest sees the functions that were asked for.
+    Places {
+        /// Where, in their order.
+        #[serde(serialize_with = "in_words")]
+        places: Vec<Place>,
+        /// Milliseconds since the request.
+        ms: u64,
+    },
     /// QEMU is being stopped.
     Stopping {
         /// How: `power-down`, `quit`, `SIGTERM` or `SIGKILL`.
@@ -109,4 +118,8 @@ pub enum Event {
         /// Milliseconds since the request.
         ms: u64,
     },
+}
+
+fn in_words<S: Serializer>(places: &[Place], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(places.iter().map(ToString::to_string))
 }

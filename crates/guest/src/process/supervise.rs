@@ -316,7 +316,10 @@ impl Loop<'_, '_> {
             Some(Waiting::Places) => {
                 let places = self.rules.topology.zip(result.ok());
                 let places = places.map(|(topology, answer)| topology.places(&answer));
-                self.learn(&Fact::Places(places.unwrap_or_default()));
+                let places = places.unwrap_or_default();
+                let ms = self.ms(Instant::now());
+                (self.notice)(Event::Places { places: places.clone(), ms });
+                self.learn(&Fact::Places(places));
             }
             Some(Waiting::Other { command, reply: Some(reply) }) => {
                 let result =

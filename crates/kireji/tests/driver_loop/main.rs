@@ -5,6 +5,7 @@
 
 #[path = "../place/mod.rs"]
 mod place;
+mod real;
 mod tree;
 
 use std::path::{Path, PathBuf};
@@ -14,7 +15,6 @@ use std::time::Duration;
 use haiku::hpkg::{About, NewContent, NewEntry, write};
 use place::{Place, fake, text};
 use testkit::fake_guest::Script;
-use testkit::image::{self, Then};
 
 const BOOT: &str = "Welcome to the Haiku boot loader!\r\nWelcome to kernel debugger output!\r\n\
     PCI: [dom 0, bus  0] bus   0, device  2, function  0: vendor 1234, device 11e8, revision 10\r\n\
@@ -160,6 +160,24 @@ fn a_guest_that_hangs_is_asked_where_it_is() {
 }
 
 #[test]
+fn what_matters_stands_out_of_the_log() {
+    let place = Place::new();
+    let (start, scan) = BOOT.split_once("PCI:").unwrap();
+    let other = scan.replace("device  2", "device  3");
+    let log = format!("PCI:{other}PCI:{scan}{LOADED}{CLAIM}other: hello\r\n");
+    let script = Script::default().say(start).await_places();
+    // The answer goes another way than what follows.
+    let script = script.wait(Duration::from_secs(2)).say(&log);
+    let driver = driver("legacy.so");
+    let mut command =
+        script.command(Path::new(env!("CARGO_BIN_EXE_kireji")), fake(), place.0.path());
+    command.arg(place.path("haiku.image")).args(["--emulate", "edu", "--driver"]).arg(driver);
+    let ended = command.env("CLICOLOR_FORCE", "1").output().unwrap();
+    assert_eq!(ended.status.code(), Some(0), "{}", text(&ended.stderr));
+    insta::assert_snapshot!(text(&ended.stdout).replace('\x1b', "ESC").replace('\r', ""));
+}
+
+#[test]
 fn a_driver_that_no_kernel_loads_starts_no_guest() {
     let place = Place::new();
     let bad = driver("default.so");
@@ -282,25 +300,6 @@ fn a_verdict_is_told_to_machines() {
     let ended = place.run_driver(&passed, &["--junit", &junit, "--quiet"]);
     assert!(!text(&ended.stderr).contains("Mounted boot partition"), "{}", text(&ended.stderr));
     assert!(std::fs::read_to_string(&junit).unwrap().contains("failures=\"0\""));
-}
-
-#[test]
-fn a_real_machine_that_hangs_or_resets_is_told_apart() {
-    let place = Place::new();
-    for (then, text_of_guest, more, code) in [
-        (Then::Halt, "hello\r\n", &["--until", "never", "--idle-timeout", "1"][..], 22),
-        (Then::Reset, "hello\r\n", &["--until", "never"], 23),
-        (Then::PowerOff, "all well\r\n", &["--until", "all well"], 0),
-        (Then::PowerOff, "hello\r\n", &["--until", "all well"], 28),
-        // Nobody waits for a line: the machine resets until that is a loop.
-        (Then::Reset, "hello\r\n", &[], 23),
-    ] {
-        let path = place.path("small.image");
-        image::write(path.as_ref(), text_of_guest, then);
-        let base = ["run", &path, "--accel", "tcg", "--memory", "64"];
-        let ended = place.kireji(&[&base[..], more].concat());
-        assert_eq!(ended.status.code(), Some(code), "{then:?}: {}", text(&ended.stderr));
-    }
 }
 
 /// Each save is a run; the one that goes on is ended for it, and Ctrl-C ends all.

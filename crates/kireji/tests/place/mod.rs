@@ -1,21 +1,12 @@
 //! A place for runs of a fake guest.
 
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
-use std::sync::OnceLock;
 
 /// The fake QEMU.
 pub fn fake() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let built = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--package", "kireji-testkit", "--bin", "fake-qemu"])
-            .status()
-            .unwrap();
-        assert!(built.success(), "the fake QEMU cannot be built");
-        Path::new(env!("CARGO_BIN_EXE_kireji")).with_file_name("fake-qemu")
-    })
+    testkit::fake_guest::program(Path::new(env!("CARGO_BIN_EXE_kireji")))
 }
 
 /// A directory with an image that holds a volume.

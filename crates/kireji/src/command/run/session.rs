@@ -27,7 +27,7 @@ use crate::signals::Signals;
 use crate::{CommandError, Context, Exit};
 
 use super::files::Load;
-use super::highlight::Highlight;
+use super::highlight::{Cards, Highlight};
 use super::record::{Ended, Record, Told};
 use super::stages::Timeline;
 use super::{Args, gdb, limit, login, report, verdict, window};
@@ -170,7 +170,8 @@ impl Session<'_> {
         };
         let shown = !args.quiet && !args.json && wants.serial;
         let names = self.load.drivers.iter().map(|driver| &*driver.name);
-        let show = shown.then(|| show(Highlight::new(names)));
+        let cards = Cards::default();
+        let show = shown.then(|| show(Highlight::new(names, cards.clone())));
         let qemu = Qemu::start(machine, &launcher(context), &launch, run, show, self.requested)
             .map_err(|error| CommandError::from_source(Exit::Internal, error))?;
         let door = Door::open(run, qemu.control(), wants.may_reboot);
@@ -190,6 +191,9 @@ impl Session<'_> {
             .supervise(rules, &mut |event| {
                 record.tell(&event, context);
                 timeline.event(&event);
+                if let Event::Places { places, .. } = &event {
+                    cards.are_at(places);
+                }
                 if let (Event::Forward { host, guest: PORT }, Some(user)) = (&event, &self.login) {
                     let told = login::open(user, *host, args.json, &record.directory, context);
                     record.keep(told);
@@ -313,7 +317,7 @@ fn say(
             writeln!(context.err, "The guest is to shut down; Ctrl-C does not wait for it.")?;
         }
         Event::Stopping { how, .. } => writeln!(context.err, "stopping the guest: {how}")?,
-        Event::Stage { .. } | Event::Qemu { .. } | Event::Sign { .. } => {}
+        Event::Stage { .. } | Event::Qemu { .. } | Event::Sign { .. } | Event::Places { .. } => {}
     }
     Ok(())
 }
