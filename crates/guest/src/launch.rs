@@ -14,7 +14,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 
 use host::{Finished, Program, RunError, Runner};
 use rustix::fs::{CWD, Mode, OFlags};
@@ -222,8 +222,9 @@ pub struct AsUser<'a> {
     pub environment: &'a BTreeMap<String, Option<String>>,
 }
 
-impl Runner for AsUser<'_> {
-    fn run(&self, program: &Program) -> Result<Finished, RunError> {
+impl AsUser<'_> {
+    /// The launcher that becomes the program.
+    fn launched(&self, program: &Program) -> Result<Program, RunError> {
         let launch = Launch {
             parent: std::process::id(),
             locked_memory: None,
@@ -240,7 +241,21 @@ impl Runner for AsUser<'_> {
             .args(&program.args)
             .stdin(program.stdin.clone())
             .limit(program.limit);
-        self.runner.run(&Program { directory: program.directory.clone(), ..launched })
+        Ok(Program { directory: program.directory.clone(), ..launched })
+    }
+}
+
+impl Runner for AsUser<'_> {
+    fn run(&self, program: &Program) -> Result<Finished, RunError> {
+        self.runner.run(&self.launched(program)?)
+    }
+
+    fn follow(
+        &self,
+        program: &Program,
+        each: &mut dyn FnMut(&[u8]),
+    ) -> Result<ExitStatus, RunError> {
+        self.runner.follow(&self.launched(program)?, each)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -14,6 +15,9 @@ use rustix::process::{PidfdFlags, pidfd_open};
 /// What is kept of each output stream, in bytes; the rest is read and dropped, so that the program
 /// never blocks on us.
 const OUTPUT_LIMIT: u64 = 4 << 20;
+
+/// What is shown at once of a program that is followed, in bytes.
+const PIECE: usize = 16 << 10;
 
 /// A program to run to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,6 +144,22 @@ pub trait Runner: std::fmt::Debug {
     /// # Errors
     /// The program could not be started, or did not end in time.
     fn run(&self, program: &Program) -> Result<Finished, RunError>;
+
+    /// Runs `program` with nothing on standard input, and shows what it writes to either stream
+    /// when it comes. Returns its status.
+    ///
+    /// # Errors
+    /// As of [`run`](Self::run).
+    fn follow(
+        &self,
+        program: &Program,
+        each: &mut dyn FnMut(&[u8]),
+    ) -> Result<ExitStatus, RunError> {
+        let finished = self.run(program)?;
+        each(&finished.stdout);
+        each(&finished.stderr);
+        Ok(finished.status)
+    }
 }
 
 /// Runs a program that has this process's own streams, such as one that a person talks to, however
@@ -149,11 +169,8 @@ pub trait Runner: std::fmt::Debug {
 /// # Errors
 /// It cannot be started, or its end not be waited for.
 pub fn attach(program: &Program) -> Result<ExitStatus, RunError> {
-    let executable = &program.executable;
-    let started = Command::new(executable).args(&program.args).spawn();
-    let mut child =
-        started.map_err(|source| RunError::Start { executable: executable.clone(), source })?;
-    child.wait().map_err(|source| RunError::Lost { executable: executable.clone(), source })
+    let mut child = command(program).spawn().map_err(not_started(program))?;
+    child.wait().map_err(lost(program))
 }
 
 /// Runs programs on this machine.
@@ -162,21 +179,9 @@ pub struct SystemRunner;
 
 impl Runner for SystemRunner {
     fn run(&self, program: &Program) -> Result<Finished, RunError> {
-        let executable = &program.executable;
-        let mut command = Command::new(executable);
-        command.args(&program.args);
+        let mut command = command(program);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        if let Some(directory) = &program.directory {
-            command.current_dir(directory);
-        }
-        if program.apart {
-            command.process_group(0);
-        }
-        let mut child = command
-            .spawn()
-            .map_err(|source| RunError::Start { executable: executable.clone(), source })?;
-        let lost = |source| RunError::Lost { executable: executable.clone(), source };
-
+        let mut child = command.spawn().map_err(not_started(program))?;
         let stdout = child.stdout.take().map(drain);
         let stderr = child.stderr.take().map(drain);
         if let Some(mut pipe) = child.stdin.take() {
@@ -184,18 +189,83 @@ impl Runner for SystemRunner {
             // A program that does not read its input gives EPIPE, which is its own affair.
             thread::spawn(move || drop(pipe.write_all(&bytes)));
         }
-        if !wait_for_exit(&child, program.limit).map_err(lost)? {
-            child.kill().map_err(lost)?;
-            // A killed process normally ends at once; one in an uninterruptible sleep does not.
-            if !wait_for_exit(&child, Duration::from_millis(200)).map_err(lost)? {
-                return Err(timed_out(program, &child));
-            }
-            child.wait().map_err(lost)?;
-            return Err(timed_out(program, &child));
-        }
-        let status = child.wait().map_err(lost)?;
+        let status = end(&mut child, program, program.limit)?;
         Ok(Finished { status, stdout: joined(stdout), stderr: joined(stderr) })
     }
+
+    fn follow(
+        &self,
+        program: &Program,
+        each: &mut dyn FnMut(&[u8]),
+    ) -> Result<ExitStatus, RunError> {
+        let started = Instant::now();
+        let (mut reader, writer) = io::pipe().map_err(not_started(program))?;
+        let both = writer.try_clone().map_err(not_started(program))?;
+        let mut child = {
+            // This process's own ends of the pipe go with the command.
+            let mut command = command(program);
+            command.stdin(Stdio::null()).stdout(writer).stderr(both);
+            command.spawn().map_err(not_started(program))?
+        };
+        let left = || program.limit.saturating_sub(started.elapsed());
+        let pidfd = pidfd(&child).map_err(lost(program))?;
+        let mut piece = vec![0; PIECE];
+        loop {
+            let timeout = timeout(left()).map_err(lost(program))?;
+            let mut waits = [
+                PollFd::new(&reader, PollFlags::IN),
+                PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN),
+            ];
+            match rustix::event::poll(&mut waits, Some(&timeout)) {
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(errno) => return Err(lost(program)(errno.into())),
+                Ok(0) => break,
+                Ok(_) => {}
+            }
+            // Something that it left running may keep the pipe open for ever.
+            if waits[0].revents().is_empty() {
+                break;
+            }
+            match reader.read(&mut piece).map_err(lost(program))? {
+                0 => break,
+                length => each(&piece[..length]),
+            }
+        }
+        end(&mut child, program, left())
+    }
+}
+
+fn command(program: &Program) -> Command {
+    let mut command = Command::new(&program.executable);
+    command.args(&program.args);
+    if let Some(directory) = &program.directory {
+        command.current_dir(directory);
+    }
+    if program.apart {
+        command.process_group(0);
+    }
+    command
+}
+
+fn not_started(program: &Program) -> impl FnOnce(io::Error) -> RunError {
+    |source| RunError::Start { executable: program.executable.clone(), source }
+}
+
+fn lost(program: &Program) -> impl FnOnce(io::Error) -> RunError {
+    |source| RunError::Lost { executable: program.executable.clone(), source }
+}
+
+/// Waits for the end of the child, and ends it where that takes longer than it may.
+fn end(child: &mut Child, program: &Program, limit: Duration) -> Result<ExitStatus, RunError> {
+    if wait_for_exit(child, limit).map_err(lost(program))? {
+        return child.wait().map_err(lost(program));
+    }
+    child.kill().map_err(lost(program))?;
+    // A killed process normally ends at once; one in an uninterruptible sleep does not.
+    if wait_for_exit(child, Duration::from_millis(200)).map_err(lost(program))? {
+        child.wait().map_err(lost(program))?;
+    }
+    Err(timed_out(program, child))
 }
 
 fn timed_out(program: &Program, child: &Child) -> RunError {
@@ -222,15 +292,21 @@ fn joined(drain: Option<Drain>) -> Vec<u8> {
     drain.and_then(|thread| thread.join().ok()).unwrap_or_default()
 }
 
+fn pidfd(child: &Child) -> io::Result<OwnedFd> {
+    let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
+    Ok(pidfd_open(pid.ok_or(io::ErrorKind::InvalidInput)?, PidfdFlags::empty())?)
+}
+
+fn timeout(left: Duration) -> io::Result<Timespec> {
+    Timespec::try_from(left).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
 /// Waits until the child has ended, without reaping it; false if it has not within `limit`.
 fn wait_for_exit(child: &Child, limit: Duration) -> io::Result<bool> {
-    let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
-    let pid = pid.ok_or(io::ErrorKind::InvalidInput)?;
-    let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+    let pidfd = pidfd(child)?;
     let deadline = Instant::now() + limit;
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = Timespec::try_from(left).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let timeout = timeout(deadline.saturating_duration_since(Instant::now()))?;
         match rustix::event::poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&timeout)) {
             Ok(0) => return Ok(false),
             Ok(_) => return Ok(true),
@@ -287,5 +363,32 @@ mod tests {
         let done = SystemRunner.run(&program).unwrap();
         assert_eq!(u64::try_from(done.stdout.len()).unwrap(), OUTPUT_LIMIT);
         assert!(done.status.success());
+    }
+
+    #[test]
+    fn what_a_program_writes_is_shown_when_it_comes() {
+        let program = Program::new("sh").args(["-c", "echo one; echo two >&2; exit 3"]);
+        let mut all = Vec::new();
+        let status = SystemRunner.follow(&program, &mut |piece| all.extend_from_slice(piece));
+        assert_eq!(status.unwrap().code(), Some(3));
+        assert_eq!(all, b"one\ntwo\n");
+        // What it leaves running holds nobody up, be the pipe open or closed.
+        for script in ["sleep 600 & echo $!", "exec >&- 2>&-; exit 0"] {
+            let mut said = Vec::new();
+            let program = Program::new("sh").args(["-c", script]).limit(Duration::from_secs(60));
+            let ended = SystemRunner.follow(&program, &mut |piece| said.extend_from_slice(piece));
+            assert!(ended.unwrap().success(), "{script}");
+            let pid = String::from_utf8(said).unwrap().trim().parse().ok();
+            let pid = pid.and_then(rustix::process::Pid::from_raw);
+            if let Some(pid) = pid {
+                rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+            }
+        }
+        let program = Program::new("sh").args(["-c", "echo slow; exec sleep 600"]);
+        let program = program.limit(Duration::from_millis(300));
+        let ended = SystemRunner.follow(&program, &mut |_| ());
+        assert!(matches!(ended, Err(RunError::TimedOut { .. })), "{ended:?}");
+        let missing = SystemRunner.follow(&Program::new("/nonexistent/program"), &mut |_| ());
+        assert!(matches!(missing, Err(RunError::Start { .. })), "{missing:?}");
     }
 }

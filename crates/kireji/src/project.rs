@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use pci::{Address, Host, Ids};
@@ -14,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{CommandError, Context, Exit};
 
-/// The project file, in the current directory.
+/// The project file, in the current directory or the nearest one above that has it.
 pub(crate) const FILE: &str = "kireji.toml";
 /// What is true on this machine alone: the addresses of cards, by aliases.
 pub(crate) const LOCAL: &str = "kireji.local.toml";
@@ -25,6 +26,9 @@ const LARGEST: u64 = 1 << 20;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Project {
+    /// The directory that it is in, from which its paths begin.
+    #[serde(skip)]
+    pub(crate) directory: PathBuf,
     /// The target where none is named; with one target alone it is that.
     default: Option<String>,
     #[serde(default)]
@@ -88,12 +92,29 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, Comman
 }
 
 impl Project {
-    /// Reads the project of a directory, if it has one.
+    /// Reads the project that a directory belongs to, if there is one.
+    ///
+    /// A file above the directory counts only if it is the user's own or root's, for it names programs
+    /// to run: in `/tmp` anybody may leave one.
     ///
     /// # Errors
-    /// The file cannot be read, or is wrong.
-    pub(crate) fn of(directory: &Path) -> Result<Option<Self>, CommandError> {
-        read(&directory.join(FILE))
+    /// The file is somebody else's, cannot be read, or is wrong.
+    pub(crate) fn find(start: &Path, context: &Context<'_>) -> Result<Option<Self>, CommandError> {
+        for directory in start.ancestors() {
+            let path = directory.join(FILE);
+            if let Ok(metadata) = std::fs::metadata(&path)
+                && directory != start
+                && !is_trustworthy(metadata.uid(), context)
+            {
+                let message = format!("{} belongs to another user", path.display());
+                let hint = "what it says is done where it is: `cd` to it, if you mean it";
+                return Err(CommandError::new(Exit::Refused, message).hint(hint));
+            }
+            if let Some(project) = read::<Self>(&path)? {
+                return Ok(Some(Self { directory: directory.to_owned(), ..project }));
+            }
+        }
+        Ok(None)
     }
 
     /// Whether it has a target of this name.
@@ -124,11 +145,10 @@ impl Project {
     pub(crate) fn words(
         &self,
         name: Option<&str>,
-        directory: &Path,
         context: &Context<'_>,
     ) -> Result<Vec<OsString>, CommandError> {
         let (name, target) = self.target(name)?;
-        if !target.qemu_args.is_empty() && !self.is_trusted(directory, context) {
+        if !target.qemu_args.is_empty() && !self.is_trusted(context) {
             let message = format!("the target `{name}` has arguments for QEMU that nobody trusted");
             let error = CommandError::new(Exit::Refused, message)
                 .hint("`kireji trust` shows them, and trusts them as they are now");
@@ -136,9 +156,9 @@ impl Project {
         }
         let mut cards = Vec::new();
         for card in &target.card {
-            cards.push(resolve(card, directory, context)?.to_string());
+            cards.push(resolve(card, &self.directory, context)?.to_string());
         }
-        Ok(target.words(&cards))
+        Ok(target.words(&cards, &self.directory))
     }
 
     /// All arguments for QEMU, by their targets.
@@ -150,10 +170,11 @@ impl Project {
             .collect()
     }
 
-    /// What stands for the arguments of this project, in this directory.
-    fn seal(&self, directory: &Path) -> String {
+    /// What stands for the arguments of this project, in its directory.
+    fn seal(&self) -> String {
         let mut sum = Sha256::new();
-        let directory = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
+        let directory = &self.directory;
+        let directory = directory.canonicalize().unwrap_or_else(|_| directory.clone());
         sum.update(directory.as_os_str().as_encoded_bytes());
         for (name, args) in self.qemu_args() {
             for part in std::iter::once(name).chain(args.iter().map(String::as_str)) {
@@ -169,8 +190,8 @@ impl Project {
         context.vars.state.join("trusted")
     }
 
-    fn is_trusted(&self, directory: &Path, context: &Context<'_>) -> bool {
-        let seal = self.seal(directory);
+    fn is_trusted(&self, context: &Context<'_>) -> bool {
+        let seal = self.seal();
         let known = std::fs::read_to_string(Self::trusted(context)).unwrap_or_default();
         known.lines().any(|line| line == seal)
     }
@@ -179,34 +200,56 @@ impl Project {
     ///
     /// # Errors
     /// The state directory cannot be written.
-    pub(crate) fn trust(&self, directory: &Path, context: &Context<'_>) -> std::io::Result<()> {
-        if self.is_trusted(directory, context) {
+    pub(crate) fn trust(&self, context: &Context<'_>) -> std::io::Result<()> {
+        if self.is_trusted(context) {
             return Ok(());
         }
         let path = Self::trusted(context);
         std::fs::create_dir_all(&context.vars.state)?;
         let mut known = std::fs::read_to_string(&path).unwrap_or_default();
-        known.push_str(&self.seal(directory));
+        known.push_str(&self.seal());
         known.push('\n');
         host::atomic::write(&path, known.as_bytes(), 0o600).map_err(|error| error.source)
     }
 }
 
+/// Whether a file of this user's may say what is to be run.
+fn is_trustworthy(uid: u32, context: &Context<'_>) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    let sudo = context.vars.user.as_ref().map(|user| user.uid);
+    uid == 0 || uid == own || sudo == Some(uid)
+}
+
 impl Target {
-    fn words(&self, cards: &[String]) -> Vec<OsString> {
+    /// The words that it stands for; its paths begin at `directory`.
+    fn words(&self, cards: &[String], directory: &Path) -> Vec<OsString> {
         let mut words: Vec<OsString> = Vec::new();
         let mut add = |option: &str, value: &dyn std::fmt::Display| {
             // In one word, for a value may begin with a dash.
             words.push(format!("--{option}={value}").into());
         };
+        let within = |path: &str| directory.join(path).to_string_lossy().into_owned();
+        let drivers: Vec<_> = self.driver.iter().map(|path| within(path)).collect();
+        // What has no path on this side is for the option itself to refuse.
+        let put = |put: &String| match put.split_once(':') {
+            Some((source, to)) if !source.is_empty() => format!("{}:{to}", within(source)),
+            _ => put.clone(),
+        };
+        let get = |get: &String| match get.split_once(':') {
+            Some((from, file)) => format!("{from}:{}", within(file)),
+            None => get.clone(),
+        };
+        let (puts, gets): (Vec<_>, Vec<_>) =
+            (self.put.iter().map(put).collect(), self.get.iter().map(get).collect());
+        let haiku_tree = self.haiku_tree.as_deref().map(within);
         let lists = [
             ("device", cards),
             ("emulate", &self.emulate),
-            ("driver", &self.driver),
-            ("put", &self.put),
+            ("driver", &drivers),
+            ("put", &puts),
             ("jam", &self.jam),
             ("fail", &self.fail),
-            ("get", &self.get),
+            ("get", &gets),
             ("forward", &self.forward),
             ("extra-qemu-arg", &self.qemu_args),
         ];
@@ -216,7 +259,7 @@ impl Target {
         let texts = [
             ("as", &self.place),
             ("build", &self.build),
-            ("haiku-tree", &self.haiku_tree),
+            ("haiku-tree", &haiku_tree),
             ("until", &self.until),
             ("test", &self.test),
             ("state", &self.state),
@@ -238,7 +281,7 @@ impl Target {
         for (option, value) in numbers {
             value.iter().for_each(|value| add(option, value));
         }
-        words.extend(self.image.iter().map(|image| image.clone().into_os_string()));
+        words.extend(self.image.iter().map(|image| directory.join(image).into_os_string()));
         words
     }
 }
@@ -293,22 +336,28 @@ mod tests {
     fn a_target_is_words_of_a_command_line() {
         let project = project(
             "[target.edu]\nimage = \"haiku.iso\"\nemulate = [\"edu\"]\ndriver = [\"a\", \"b\"]\n\
-             until = \"-x\"\nmemory = 1024\n",
+             until = \"-x\"\nmemory = 1024\nput = [\"c:/boot/home/c\", \"/d:e\"]\n\
+             get = [\"/boot/home/f:f\", \"/boot/home/g\"]\nhaiku-tree = \"../haiku\"\n",
         );
         let (name, target) = project.target(None).unwrap();
         assert_eq!(name, "edu");
-        let words = target.words(&["0000:29:00.0".into()]);
+        let words = target.words(&["0000:29:00.0".into()], Path::new("/p"));
         let words: Vec<_> = words.iter().map(|word| word.to_str().unwrap()).collect();
         assert_eq!(
             words,
             [
                 "--device=0000:29:00.0",
                 "--emulate=edu",
-                "--driver=a",
-                "--driver=b",
+                "--driver=/p/a",
+                "--driver=/p/b",
+                "--put=/p/c:/boot/home/c",
+                "--put=/d:e",
+                "--get=/boot/home/f:/p/f",
+                "--get=/boot/home/g",
+                "--haiku-tree=/p/../haiku",
                 "--until=-x",
                 "--memory=1024",
-                "haiku.iso",
+                "/p/haiku.iso",
             ]
         );
     }
@@ -328,11 +377,14 @@ mod tests {
 
     #[test]
     fn trust_is_of_these_arguments_in_this_directory() {
-        let with = |args: &str| project(&format!("[target.a]\nqemu-args = {args}\n"));
-        let (here, there) = (Path::new("/nonexistent/a"), Path::new("/nonexistent/b"));
-        let seal = with("[\"-a\", \"b\"]").seal(here);
-        assert_eq!(with("[\"-a\", \"b\"]").seal(here), seal);
-        assert_ne!(with("[\"-ab\"]").seal(here), seal);
-        assert_ne!(with("[\"-a\", \"b\"]").seal(there), seal);
+        let seal = |args: &str, directory: &str| {
+            let project = project(&format!("[target.a]\nqemu-args = {args}\n"));
+            Project { directory: directory.into(), ..project }.seal()
+        };
+        let (here, there) = ("/nonexistent/a", "/nonexistent/b");
+        let both = seal("[\"-a\", \"b\"]", here);
+        assert_eq!(seal("[\"-a\", \"b\"]", here), both);
+        assert_ne!(seal("[\"-ab\"]", here), both);
+        assert_ne!(seal("[\"-a\", \"b\"]", there), both);
     }
 }

@@ -7,14 +7,15 @@ use crate::{CommandError, Context, Exit};
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 
-/// Shows the arguments for QEMU of the project in this directory, and trusts them as they are.
+/// Shows the arguments for QEMU of the project that this directory belongs to, and trusts them as they are.
 ///
 /// # Errors
 /// There is no project, or the state directory cannot be written.
 pub fn run(_args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
     let directory = std::env::current_dir()?;
-    let Some(project) = Project::of(&directory)? else {
-        return Err(CommandError::new(Exit::Usage, format!("there is no {FILE} here")));
+    let Some(project) = Project::find(&directory, context)? else {
+        let message = format!("there is no {FILE} here, nor in a directory above");
+        return Err(CommandError::new(Exit::Usage, message));
     };
     let all = project.qemu_args();
     if all.is_empty() {
@@ -26,7 +27,7 @@ pub fn run(_args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError
             writeln!(context.out, "{name}: {}", crate::shown::plain(arg))?;
         }
     }
-    project.trust(&directory, context)?;
+    project.trust(context)?;
     writeln!(context.out, "These are trusted until they change.")?;
     Ok(Exit::Done)
 }

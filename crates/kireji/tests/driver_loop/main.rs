@@ -201,6 +201,9 @@ fn a_driver_that_no_kernel_loads_starts_no_guest() {
     let ended = place.run(&Script::default(), &["--build", "sh -c 'echo no rule; exit 2'"]);
     let err = text(&ended.stderr);
     assert_eq!(ended.status.code(), Some(1), "{err}");
+    assert!(err.contains("\nno rule\nerror: the build failed"), "{err}");
+    let quiet = ["--build", "sh -c 'echo no rule; exit 2'", "--quiet"];
+    let err = text(&place.run(&Script::default(), &quiet).stderr);
     assert!(err.contains("the build failed") && err.contains("because no rule"), "{err}");
 }
 
@@ -357,6 +360,26 @@ fn a_project_file_holds_what_is_to_be_run() {
         let err = text(&ended.stderr);
         assert_eq!(ended.status.code(), Some(0), "{more:?}: {err}");
         assert!(err.contains("Passed: legacy was loaded and has 00:02.0"), "{err}");
+    }
+    // It is found from below, and its paths begin where it is.
+    std::fs::create_dir(place.path("sources")).unwrap();
+    project(&format!("[target.edu]\n{target}build = \"touch built\"\n"));
+    let below = || {
+        let mut command =
+            script.command(Path::new(env!("CARGO_BIN_EXE_kireji")), fake(), place.0.path());
+        command.current_dir(place.path("sources")).output().unwrap()
+    };
+    let ended = below();
+    assert_eq!(ended.status.code(), Some(0), "{}", text(&ended.stderr));
+    assert!(Path::new(&place.path("built")).exists(), "{}", text(&ended.stderr));
+    if rustix::process::geteuid().is_root() {
+        // Only root can make a file somebody else's.
+        let of = |uid| std::os::unix::fs::chown(place.path("kireji.toml"), Some(uid), None);
+        of(54321).unwrap();
+        let refused = below();
+        assert_eq!(refused.status.code(), Some(10), "{}", text(&refused.stderr));
+        assert!(text(&refused.stderr).contains("belongs to another user"));
+        of(0).unwrap();
     }
     // Arguments for QEMU are for those alone who have read them.
     project(&format!("[target.edu]\n{target}qemu-args = [\"-snapshot\"]\n"));

@@ -103,7 +103,7 @@ fn what_is_wrong_with_a_checkout_is_told_before_anything_starts() {
     let tree = Tree::configured();
     for (more, code, says) in [
         (&["--jam", "nonsense"][..], 2, "has no target `nonsense`"),
-        (&["--jam", "broken"], 1, "because legacy.cpp:3: error: no such thing"),
+        (&["--jam", "broken"], 1, "legacy.cpp:3: error: no such thing"),
         (&["--jam", "program"], 2, "`program` is no add-on of the kernel"),
         (&["--jam", "image"], 2, "nothing called `image` was built"),
         (&["--jam=-a"], 2, "no target of jam"),

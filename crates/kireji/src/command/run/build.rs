@@ -1,51 +1,73 @@
 //! `--build`: a program that makes the driver, before anything else.
 
+use std::io::Write;
 use std::time::Duration;
 
 use host::{Program, Runner};
 
-use crate::shown::plain;
+use crate::shown::{Filter, plain};
 use crate::{CommandError, Context, Exit};
 
+use super::Args;
 use super::goal::Words;
 use super::qemu::with_runner;
 
 /// How long a build may take.
 const LIMIT: Duration = Duration::from_secs(3600);
-/// Lines of its output that an error quotes.
+/// Lines of its output that an error quotes, and bytes that are kept for that.
 const TAIL: usize = 20;
+const KEPT: usize = 64 << 10;
 
-/// Runs it as the user whom the run belongs to.
+/// Runs it as the user whom the run belongs to, in the project's directory if there is one.
 ///
 /// # Errors
 /// It cannot be started, or fails.
-pub(super) fn run(words: &Words, context: &mut Context<'_>) -> Result<(), CommandError> {
-    let Some((executable, args)) = words.0.split_first() else { return Ok(()) };
-    execute(Program::new(executable).args(args), context)
+pub(super) fn run(
+    words: &Words,
+    args: &Args,
+    context: &mut Context<'_>,
+) -> Result<(), CommandError> {
+    let Some((executable, words)) = words.0.split_first() else { return Ok(()) };
+    let program = Program { directory: args.project.clone(), ..Program::new(executable) };
+    execute(program.args(words), args.quiet, &mut Vec::new(), context)
 }
 
-/// Runs a program that builds something, as the user whom the run belongs to.
+/// Runs a program that builds something, as the user whom the run belongs to. What it says is shown
+/// meanwhile, unless that is not wanted; the last lines of it are left in `tail`.
 ///
 /// # Errors
-/// It cannot be started, or fails; the reasons are then the end of what it said.
-pub(super) fn execute(program: Program, context: &mut Context<'_>) -> Result<(), CommandError> {
+/// It cannot be started, or fails; the reasons are then the last lines, if nothing was shown.
+pub(super) fn execute(
+    program: Program,
+    is_quiet: bool,
+    tail: &mut Vec<String>,
+    context: &mut Context<'_>,
+) -> Result<(), CommandError> {
     let words = program.args.iter().map(|word| word.to_string_lossy());
     let words: Vec<_> =
         std::iter::once(program.executable.to_string_lossy()).chain(words).collect();
     writeln!(context.err, "build: {}", plain(&words.join(" ")))?;
     let program = program.limit(LIMIT);
-    let finished = with_runner(context, |runner: &dyn Runner| runner.run(&program));
-    let finished = finished.map_err(|error| CommandError::from_source(Exit::No, error))?;
-    let said = [finished.stdout, finished.stderr].concat();
-    let said = String::from_utf8_lossy(&said);
-    if finished.status.success() {
-        for line in said.lines().filter(|line| line.contains("warning:")) {
-            writeln!(context.err, "  {}", plain(line))?;
+    let (mut filter, mut said) = (Filter::default(), Vec::new());
+    let mut err = anstream::stderr();
+    let mut each = |piece: &[u8]| {
+        said.extend_from_slice(piece);
+        said.drain(..said.len().saturating_sub(KEPT));
+        if !is_quiet {
+            // Nobody reading is no reason to end the build.
+            drop(err.write_all(&filter.feed(piece)));
         }
+    };
+    let status = with_runner(context, |runner: &dyn Runner| runner.follow(&program, &mut each));
+    drop(err.write_all(filter.reset()));
+    let status = status.map_err(|error| CommandError::from_source(Exit::No, error))?;
+    let said = String::from_utf8_lossy(&said);
+    let lines: Vec<_> = said.lines().map(plain).collect();
+    tail.extend(lines.into_iter().rev().take(TAIL).rev());
+    if status.success() {
         return Ok(());
     }
-    let lines: Vec<_> = said.lines().collect();
-    let first = lines.len().saturating_sub(TAIL);
-    let error = CommandError::new(Exit::No, format!("the build failed with {}", finished.status));
-    Err(lines.into_iter().skip(first).map(plain).fold(error, CommandError::reason))
+    let error = CommandError::new(Exit::No, format!("the build failed with {status}"));
+    let reasons = tail.iter().filter(|_| is_quiet).cloned();
+    Err(reasons.fold(error, CommandError::reason))
 }

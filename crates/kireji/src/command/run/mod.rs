@@ -128,6 +128,9 @@ pub struct Args {
     usb: Vec<UsbDevice>,
     #[command(flatten)]
     goal: goal::GoalArgs,
+    /// The directory of the project that a target was taken from.
+    #[arg(skip)]
+    project: Option<PathBuf>,
     /// End the run after this time
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=YEAR), help_heading = "Run")]
     timeout: Option<u64>,
@@ -290,7 +293,7 @@ fn once(
     let requested = Instant::now();
     let mut timeline = Timeline::new(requested);
     if let (Some(words), false) = (&args.goal.build, args.dry_run) {
-        build::run(words, context)?;
+        build::run(words, args, context)?;
         timeline.mark("build");
     }
     let made = tree::build(args, context)?;

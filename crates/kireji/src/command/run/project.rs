@@ -17,21 +17,21 @@ struct Line {
     args: Args,
 }
 
-/// Returns the arguments with those of the target before them, where a target of the project in
-/// this directory is meant: it is named where the image would be, or nothing is.
+/// Returns the arguments with those of the target before them, where a target of the project that
+/// this directory belongs to is meant: it is named where the image would be, or nothing is.
 pub(super) fn expand(args: &Args, context: &Context<'_>) -> Result<Option<Args>, CommandError> {
     if args.guest == GuestKind::Linux || args.image.as_ref().is_some_and(|image| image.exists()) {
         return Ok(None);
     }
     let directory = std::env::current_dir()?;
-    let Some(project) = Project::of(&directory)? else { return Ok(None) };
+    let Some(project) = Project::find(&directory, context)? else { return Ok(None) };
     let image = args.image.as_deref();
     let name = image.and_then(Path::file_name).and_then(|name| name.to_str());
     let is_here = image.is_none_or(|image| image.parent() == Some(&directory));
     if name.is_some_and(|name| !project.has(name)) || !is_here {
         return Ok(None);
     }
-    let mut words = project.words(name, &directory, context)?;
+    let mut words = project.words(name, context)?;
     // The target's name has done its work; the first word is the command.
     let mut is_named = name.is_some();
     for word in context.vars.args.iter().skip_while(|word| *word != "run").skip(1) {
@@ -40,11 +40,12 @@ pub(super) fn expand(args: &Args, context: &Context<'_>) -> Result<Option<Args>,
             false => words.push(word.clone()),
         }
     }
-    let line = Line::try_parse_from(words).map_err(|error| {
+    let mut line = Line::try_parse_from(words).map_err(|error| {
         let error = error.render().to_string();
         let mut lines = error.lines().filter(|line| !line.trim().is_empty());
         let first = lines.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
         CommandError::new(Exit::Usage, first).hint("look into kireji.toml and the command line")
     })?;
+    line.args.project = Some(project.directory);
     Ok(Some(line.args))
 }

@@ -34,7 +34,7 @@ pub(super) fn build(args: &Args, context: &mut Context<'_>) -> Result<Made, Comm
     let tree = as_user(user.as_ref(), || find(directory));
     let tree = tree.map_err(|error| denied(error, user.as_ref()))?.map_err(tree_error)?;
     if !args.dry_run {
-        jam(&tree, &args.goal.jam, context)?;
+        jam(&tree, args, context)?;
     }
     let look = || {
         let drivers = args.goal.jam.iter().map(|target| tree.add_on(target)).collect();
@@ -61,7 +61,8 @@ fn find(directory: &Path) -> Result<Tree, TreeError> {
     Tree::find(directory, variable.as_deref())
 }
 
-fn jam(tree: &Tree, targets: &[String], context: &mut Context<'_>) -> Result<(), CommandError> {
+fn jam(tree: &Tree, args: &Args, context: &mut Context<'_>) -> Result<(), CommandError> {
+    let targets = &args.goal.jam;
     let path = std::env::var_os("PATH").unwrap_or_default();
     if !std::env::split_paths(&path).any(|directory| directory.join("jam").is_file()) {
         return Err(CommandError::new(Exit::HostCannot, "jam is not installed")
@@ -70,12 +71,14 @@ fn jam(tree: &Tree, targets: &[String], context: &mut Context<'_>) -> Result<(),
     }
     let jobs = std::thread::available_parallelism().map_or(1, usize::from);
     let program = Program::new("jam").arg("-q").arg(format!("-j{jobs}")).args(targets);
-    build::execute(program.directory(&tree.directory), context).map_err(|error| {
+    let program = program.directory(&tree.directory);
+    let mut said = Vec::new();
+    build::execute(program, args.quiet, &mut said, context).map_err(|error| {
         let unknown = |line: &String| {
             let (_, name) = line.split_once(UNKNOWN)?;
             Some(name.split_whitespace().next()?.to_owned())
         };
-        match error.all_reasons().iter().find_map(unknown) {
+        match said.iter().find_map(unknown) {
             Some(name) if targets.contains(&name) => {
                 let what = format!("{} has no target `{name}`", tree.sources.display());
                 CommandError::new(Exit::Usage, what)

@@ -115,7 +115,8 @@ impl Watched {
             }
         }
         if args.goal.build.is_some() {
-            this.add_sources(&std::env::current_dir()?)?;
+            let here = args.project.clone().map_or_else(std::env::current_dir, Ok)?;
+            this.add_sources(&here)?;
         }
         for directory in tree::sources(args) {
             this.add_sources(&directory)?;
