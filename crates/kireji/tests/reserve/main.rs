@@ -5,6 +5,7 @@ mod common;
 mod others;
 mod risks;
 mod traced;
+mod trial;
 mod whole;
 
 use std::cell::RefCell;
