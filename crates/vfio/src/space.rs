@@ -184,8 +184,11 @@ pub fn is_group_viable(host: &Sysroot, address: Address, group: u32) -> Result<b
     if !host.is_live() {
         return Err(Error::Captured { address });
     }
-    let kernel: Arc<dyn Kernel> = Arc::new(Linux);
-    let group = open_node(address, group::group_node(group), |path| Group::open(&kernel, path))?;
+    viable(&(Arc::new(Linux) as Arc<dyn Kernel>), address, group)
+}
+
+fn viable(kernel: &Arc<dyn Kernel>, address: Address, group: u32) -> Result<bool> {
+    let group = open_node(address, group::group_node(group), |path| Group::open(kernel, path))?;
     group.is_viable().map_err(Error::kernel(address, "VFIO_GROUP_GET_STATUS"))
 }
 

@@ -91,8 +91,8 @@ impl<'a> Builders<'a> {
             // Partitions that are not mounted, a variable of the firmware, and GRUB's environment.
             ["proxmox-boot-tool", "refresh"]
             | ["bootctl", "set-oneshot", _]
-            | ["grub-reboot", _]
-            | ["grub-editenv", "-", "unset", "next_entry"] => {}
+            | ["grub-reboot" | "grub2-reboot", _]
+            | ["grub-editenv" | "grub2-editenv", "-", "unset", "next_entry"] => {}
             ["kernelstub"] => self.kernelstub(|_| {}),
             ["kernelstub", "-a", word] => {
                 self.kernelstub(|options| options.push((*word).to_owned()));

@@ -3,8 +3,10 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod others;
+mod refusals;
 mod risks;
 mod traced;
+mod trial;
 mod whole;
 
 use std::cell::RefCell;
@@ -166,6 +168,11 @@ fn kireji_asked(
     runner: &dyn Runner,
     answer: Option<fn() -> io::Result<String>>,
 ) -> Ended {
+    kireji_for(kernel, args, runner, Vars { is_root, answer, ..Vars::default() })
+}
+
+/// The same with all that the command knows of who called it.
+fn kireji_for(kernel: &FakeKernel, args: &[&str], runner: &dyn Runner, vars: Vars) -> Ended {
     let host = kernel.tree.sysroot();
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let mut context = Context {
@@ -174,7 +181,7 @@ fn kireji_asked(
         runner,
         writer: kernel,
         clock: &SystemClock,
-        vars: Vars { is_root, answer, ..Vars::default() },
+        vars,
         out: &mut out,
         err: &mut err,
         width: None,

@@ -5,14 +5,14 @@ use testkit::boot::{ALL, Builders, CARD};
 use super::*;
 
 /// A host of a distribution, whose IOMMU is in use.
-fn host(name: &str) -> FakeKernel {
+pub fn host(name: &str) -> FakeKernel {
     let distribution = ALL.iter().find(|one| one.name == name).expect("a distribution");
     let tree = distribution.tree();
     tree.write("/sys/class/iommu/dmar0/x", "");
     FakeKernel::new(tree)
 }
 
-const ALLOWED: [&str; 4] = ["--allow", "E-UNMEASURED", "--allow", "E-NO-IOMMU-GROUP"];
+pub const ALLOWED: [&str; 4] = ["--allow", "E-UNMEASURED", "--allow", "E-NO-IOMMU-GROUP"];
 
 #[test]
 fn an_image_that_nobody_signs_is_refused_under_secure_boot() {
@@ -105,50 +105,4 @@ fn a_system_that_is_told_by_a_person_gets_words() {
     let ended = kireji(&FakeKernel::new(tree), &dry);
     assert_eq!(ended.exit, Exit::Refused);
     assert!(ended.err.contains("0000:00:09.0 has the same"), "{}", ended.err);
-}
-
-#[test]
-fn a_trial_holds_once_and_is_kept_where_it_was_verified() {
-    let kernel = host("arch-systemd-boot");
-    let tree = &kernel.tree;
-    let entry = "/boot/loader/entries/arch.conf";
-    let before = tree.read(entry);
-    std::fs::remove_dir_all(tree.locate("/sys/class/iommu/dmar0")).expect("a directory");
-    tree.write("/sys/firmware/acpi/tables/DMAR", "");
-    let programs = Builders::new(tree);
-    let trial = [&["reserve", CARD, "--trial", "--yes"], &ALLOWED[..]].concat();
-    let (exit, err) = kireji_with(&kernel, &trial, true, &programs);
-    assert_eq!(exit, Exit::Done, "{err}");
-    assert_eq!(programs.ran(), ["mkinitcpio -P", "bootctl set-oneshot kireji-trial.conf"]);
-    assert_eq!(tree.read(entry), before, "no other entry changes");
-    let list = tree.read("/etc/kireji/reservations");
-    let id = list.lines().find_map(|line| line.strip_prefix("trial ")).expect("a trial");
-    let copy = tree.read("/boot/loader/entries/kireji-trial.conf");
-    assert!(copy.contains(&format!("intel_iommu=on kireji.trial={id}")), "{copy}");
-
-    // Another boot is not the trial.
-    tree.write("/sys/class/iommu/dmar0/x", "");
-    let (exit, _) = kireji_with(&kernel, &["verify", "--keep"], true, &programs);
-    assert_eq!(exit, Exit::No);
-    assert!(programs.ran().is_empty());
-
-    // The trial itself, with the card in a group of its own.
-    let line = format!("root=UUID=1 rw intel_iommu=on kireji.trial={id}\n");
-    tree.write("/proc/cmdline", line);
-    tree.bind(CARD, "vfio-pci");
-    let device = tree.device(CARD);
-    tree.link(&format!("{device}/iommu_group"), "/sys/kernel/iommu_groups/9");
-    tree.link(&format!("/sys/kernel/iommu_groups/9/devices/{CARD}"), device);
-    let (exit, err) = kireji_with(&kernel, &["verify", "--keep"], true, &programs);
-    assert_eq!(exit, Exit::Done, "{err}");
-    assert!(!tree.read("/etc/kireji/reservations").contains("trial"));
-    assert!(!tree.locate("/boot/loader/entries/kireji-trial.conf").exists());
-    assert_eq!(tree.read(entry), before.replace("rw", "rw intel_iommu=on"));
-
-    for _ in 0..2 {
-        let (exit, err) = kireji_with(&kernel, &["undo"], true, &programs);
-        assert_eq!(exit, Exit::Done, "{err}");
-    }
-    assert_eq!(tree.read(entry), before);
-    assert!(!tree.locate("/boot/loader/entries/kireji-trial.conf").exists());
 }

@@ -19,7 +19,7 @@ fn two_cards() -> FakeKernel {
 }
 
 /// Every file of the host's configuration and of what is booted, and every directory.
-fn all(tree: &Tree) -> BTreeMap<String, Option<Vec<u8>>> {
+pub fn all(tree: &Tree) -> BTreeMap<String, Option<Vec<u8>>> {
     let mut found = BTreeMap::new();
     let mut ahead = ["etc", "boot", "usr"].map(|name| tree.locate(name)).to_vec();
     while let Some(directory) = ahead.pop() {

@@ -138,6 +138,32 @@ fn a_captured_host_has_no_devices() {
 }
 
 #[test]
+fn a_group_is_asked_for_without_a_function_of_it() {
+    let fixture = Fixture::new();
+    let kernel: Arc<dyn Kernel> = fixture.mock.clone();
+    let asked = || viable(&kernel, fixture.address(), 7);
+    assert!(asked().unwrap());
+    assert_eq!(fixture.mock.take_log(), ["open /dev/vfio/7"]);
+    fixture.mock.state().viable = false;
+    assert!(!asked().unwrap());
+    fixture.mock.refuse("VFIO_GROUP_GET_STATUS", Errno::IO);
+    let error = asked().unwrap_err();
+    assert!(matches!(&error, Error::Kernel { operation: "VFIO_GROUP_GET_STATUS", .. }), "{error}");
+    for (errno, expected) in [
+        (Errno::NOENT, (|error| matches!(error, Error::NodeMissing { .. })) as Expected),
+        (Errno::BUSY, |error| matches!(error, Error::Busy { .. })),
+        (Errno::PERM, |error| matches!(error, Error::NodeDenied { .. })),
+    ] {
+        fixture.mock.state().missing.insert("/dev/vfio/7".into(), errno);
+        let error = asked().unwrap_err();
+        assert!(expected(&error), "{errno:?}: {error}");
+    }
+    // A captured host has no kernel to ask.
+    let error = is_group_viable(&fixture.host(), fixture.address(), 7).unwrap_err();
+    assert!(matches!(error, Error::Captured { .. }), "{error}");
+}
+
+#[test]
 fn a_group_that_is_not_viable_names_who_blocks_it() {
     let not_viable = |fixture: &Fixture, interface| {
         let error = fixture.open(interface).unwrap_err();
