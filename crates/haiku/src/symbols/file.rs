@@ -58,6 +58,8 @@ pub struct Symbols {
     functions: Vec<Function>,
     context: Option<Context<Reader>>,
     build_id: Option<String>,
+    /// Whether nobody gave the file, but a package had it.
+    pub(super) is_packaged: bool,
     /// Whether the table of all symbols is there, not only that of exported ones.
     pub(super) has_all_functions: bool,
     /// The address of its first byte in memory that it is linked for.
@@ -123,9 +125,16 @@ impl Symbols {
             functions,
             context,
             build_id: build_id.map(|id| id.iter().map(|byte| format!("{byte:02x}")).collect()),
+            is_packaged: false,
             has_all_functions,
             first: file.segments().map(|segment| segment.address()).min().unwrap_or_default(),
         })
+    }
+
+    /// The same, of a file that a package had: nothing is to be said of what it lacks.
+    #[must_use]
+    pub fn packaged(self) -> Self {
+        Self { is_packaged: true, ..self }
     }
 
     /// The name of the image.
