@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::sync::Arc;
 
+use super::bounded::is_bounded;
 use addr2line::Context;
 use gimli::{Dwarf, EndianArcSlice, LittleEndian, SectionId};
 use object::read::elf::{ElfFile, FileHeader};
@@ -15,7 +16,7 @@ const LARGEST_DEBUG: u64 = 1 << 30;
 /// Functions that are read; a kernel has some ten thousand.
 const MOST_FUNCTIONS: usize = 1 << 20;
 
-type Reader = EndianArcSlice<LittleEndian>;
+pub(super) type Reader = EndianArcSlice<LittleEndian>;
 
 /// A file cannot be used for symbols.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -118,7 +119,8 @@ impl Symbols {
         let has_units = file.section_by_name(".debug_info").is_some()
             && file.section_by_name(".debug_line").is_some();
         // Broken debug information is none; the names are still there.
-        let context = has_units.then(|| Context::from_dwarf(dwarf).ok()).flatten();
+        let is_usable = has_units && is_bounded(&dwarf);
+        let context = is_usable.then(|| Context::from_dwarf(dwarf).ok()).flatten();
         let build_id = file.build_id().ok().flatten();
         Ok(Self {
             name: name.to_owned(),

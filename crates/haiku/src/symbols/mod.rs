@@ -7,6 +7,7 @@
 //! there was room); that all such frames give one place, at the beginning of a page, shows that the
 //! file is what ran.
 
+mod bounded;
 mod demangle;
 mod file;
 mod gdb;
