@@ -6,6 +6,7 @@
 //! nothing of VFIO and of QEMU's command line; it must never depend on a crate above `host`, `pci`
 //! and `bfs`. Only [`install`] writes, to a volume that it is given.
 
+pub mod crash;
 pub mod driver;
 pub mod hpkg;
 pub mod image;

@@ -1,5 +1,6 @@
 //! What the driver loop costs outside the guest: check, install, QEMU's start and the verdict, on an
-//! image of 1.4 GB, with a fake guest that takes no time itself.
+//! image of 1.4 GB, bare and with the packages of an installation, with a fake guest that takes no
+//! time itself.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 
@@ -7,12 +8,15 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
 
+use haiku::hpkg::{About, NewContent, NewEntry, write};
 use testkit::fake_guest::Script;
 
 /// What all of it may take, in milliseconds (the guide's page on the driver loop says so too).
 const GOAL: u64 = 200;
 /// How often it is measured.
 const ROUNDS: usize = 21;
+/// Packages of a full installation, about.
+const PACKAGES: usize = 200;
 /// The stages that are kireji's, not the guest's.
 const OWN: [&str; 4] = ["check", "install", "QEMU", "verdict"];
 const GUEST: &str = "Welcome to the Haiku boot loader!\r\nall well\r\n";
@@ -31,32 +35,92 @@ fn main() {
     assert!(built.success());
     let dir = tempfile::tempdir().unwrap();
     let image = dir.path().join("haiku.image");
-    let made = Command::new(kireji).args(["image", "mkfs", "--size", "1400M"]).arg(&image).output();
-    assert!(made.unwrap().status.success());
-    // What a BIOS takes for boot code.
-    let file = std::fs::File::options().write(true).open(&image).unwrap();
-    file.write_all_at(&[0xeb, 0xfe], 0).unwrap();
-    file.write_all_at(&[0x55, 0xaa], 510).unwrap();
+    make_image(kireji, &image);
+    measure(kireji, dir.path(), &image, "without packages");
+    install_packages(kireji, dir.path(), &image);
+    measure(kireji, dir.path(), &image, &format!("with {PACKAGES} packages"));
+}
+
+/// Runs the guest again and again, and prints how long it took.
+fn measure(kireji: &Path, dir: &Path, image: &Path, what: &str) {
     let driver = Path::new(env!("CARGO_MANIFEST_DIR")).join("../haiku/tests/data/legacy.so");
     let mut rounds: Vec<Vec<u64>> = Vec::new();
     for _ in 0..ROUNDS {
         let script = Script::default().say(GUEST).await_places().shut_down();
-        let mut command = script.command(kireji, &kireji.with_file_name("fake-qemu"), dir.path());
+        let mut command = script.command(kireji, &kireji.with_file_name("fake-qemu"), dir);
         let output = command
-            .arg(&image)
+            .arg(image)
             .args(["--emulate", "edu", "--json", "--driver"])
             .arg(&driver)
             .output()
             .unwrap();
         rounds.push(times(&String::from_utf8_lossy(&output.stdout)));
     }
-    println!("{ROUNDS} rounds on an image of 1.4 GB; milliseconds: least, median, most");
+    println!("{ROUNDS} rounds on an image of 1.4 GB {what}; milliseconds: least, median, most");
     for (index, stage) in OWN.iter().enumerate() {
         print(stage, rounds.iter().map(|round| round[index]).collect());
     }
     let median = print("all", rounds.iter().map(|round| round.iter().sum()).collect());
     let verdict = if median <= GOAL { "kept" } else { "MISSED" };
     println!("goal: {GOAL} ms; median: {median} ms: {verdict}");
+}
+
+fn make_image(kireji: &Path, image: &Path) {
+    let made = Command::new(kireji).args(["image", "mkfs", "--size", "1400M"]).arg(image).output();
+    assert!(made.unwrap().status.success());
+    // What a BIOS takes for boot code.
+    let file = std::fs::File::options().write(true).open(image).unwrap();
+    file.write_all_at(&[0xeb, 0xfe], 0).unwrap();
+    file.write_all_at(&[0x55, 0xaa], 510).unwrap();
+}
+
+/// What an installation has, in numbers: the system with its kernel, and packages of some files each.
+fn install_packages(kireji: &Path, dir: &Path, image: &Path) {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../haiku/tests/data");
+    let packages = dir.join("packages");
+    std::fs::create_dir(&packages).unwrap();
+    let entry = |path: String, bytes: Vec<u8>| {
+        let content = NewContent::File { bytes, executable: true };
+        NewEntry { path, content }
+    };
+    let noise = |length: u32| -> Vec<u8> {
+        (0..length).map(|n| n.wrapping_mul(n ^ 0x9e37).to_le_bytes()[2]).collect()
+    };
+    let mut kernel = std::fs::read(data.join("kernel.so")).unwrap();
+    kernel.extend(noise(4 << 20));
+    let add_on = |n| entry(format!("add-ons/kernel/drivers/bin/driver{n}"), noise(40_000));
+    let system = (0..300).map(add_on).chain([entry("kernel_x86_64".to_owned(), kernel)]);
+    let save = |name: &str, entries: &[NewEntry]| {
+        let about = About {
+            name: name.to_owned(),
+            version: "1.0".to_owned(),
+            revision: 1,
+            architecture: "x86_64".to_owned(),
+            summary: "A part of the system".to_owned(),
+            vendor: "somebody".to_owned(),
+            packager: "somebody <none@example.org>".to_owned(),
+            copyright: "2026 somebody".to_owned(),
+            license: "MIT".to_owned(),
+            requires: Vec::new(),
+        };
+        let bytes = write(&about, entries, 1_790_000_000).unwrap();
+        std::fs::write(packages.join(format!("{name}-1.0-1-x86_64.hpkg")), bytes).unwrap();
+    };
+    save("haiku", &system.collect::<Vec<_>>());
+    for number in 1..PACKAGES {
+        let file = |n| entry(format!("data/part{number}/file{n}"), noise(10_000));
+        save(&format!("part{number}"), &(0..40).map(file).collect::<Vec<_>>());
+    }
+    for words in [&["mkdir", "-p"][..], &["put", "-r"]] {
+        let mut command = Command::new(kireji);
+        command.arg("image").args(words).arg(image);
+        match words[0] {
+            "mkdir" => command.arg("system"),
+            _ => command.arg(&packages).arg("system/packages"),
+        };
+        let done = command.output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    }
 }
 
 /// What each of kireji's stages took, by the run's own events.

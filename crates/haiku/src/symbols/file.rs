@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::sync::Arc;
 
+use super::bounded::is_bounded;
 use addr2line::Context;
 use gimli::{Dwarf, EndianArcSlice, LittleEndian, SectionId};
 use object::read::elf::{ElfFile, FileHeader};
@@ -15,7 +16,7 @@ const LARGEST_DEBUG: u64 = 1 << 30;
 /// Functions that are read; a kernel has some ten thousand.
 const MOST_FUNCTIONS: usize = 1 << 20;
 
-type Reader = EndianArcSlice<LittleEndian>;
+pub(super) type Reader = EndianArcSlice<LittleEndian>;
 
 /// A file cannot be used for symbols.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -58,6 +59,8 @@ pub struct Symbols {
     functions: Vec<Function>,
     context: Option<Context<Reader>>,
     build_id: Option<String>,
+    /// Whether nobody gave the file, but a package had it.
+    pub(super) is_packaged: bool,
     /// Whether the table of all symbols is there, not only that of exported ones.
     pub(super) has_all_functions: bool,
     /// The address of its first byte in memory that it is linked for.
@@ -116,16 +119,24 @@ impl Symbols {
         let has_units = file.section_by_name(".debug_info").is_some()
             && file.section_by_name(".debug_line").is_some();
         // Broken debug information is none; the names are still there.
-        let context = has_units.then(|| Context::from_dwarf(dwarf).ok()).flatten();
+        let is_usable = has_units && is_bounded(&dwarf);
+        let context = is_usable.then(|| Context::from_dwarf(dwarf).ok()).flatten();
         let build_id = file.build_id().ok().flatten();
         Ok(Self {
             name: name.to_owned(),
             functions,
             context,
             build_id: build_id.map(|id| id.iter().map(|byte| format!("{byte:02x}")).collect()),
+            is_packaged: false,
             has_all_functions,
             first: file.segments().map(|segment| segment.address()).min().unwrap_or_default(),
         })
+    }
+
+    /// The same, of a file that a package had: nothing is to be said of what it lacks.
+    #[must_use]
+    pub fn packaged(self) -> Self {
+        Self { is_packaged: true, ..self }
     }
 
     /// The name of the image.

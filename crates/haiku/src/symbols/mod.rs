@@ -7,6 +7,7 @@
 //! there was room); that all such frames give one place, at the beginning of a page, shows that the
 //! file is what ran.
 
+mod bounded;
 mod demangle;
 mod file;
 mod gdb;
@@ -76,17 +77,24 @@ pub fn symbolise(panic: &mut Panic, images: &[Symbols]) -> BTreeSet<Remark> {
         let base = match image.place(panic) {
             Ok(base) => base,
             Err(remark) => {
-                remarks.insert(remark);
+                // What nobody gave need not be of use.
+                if !image.is_packaged || matches!(remark, Remark::Mismatch(_)) {
+                    remarks.insert(remark);
+                }
                 continue;
             }
         };
         for frame in all_frames(panic).filter(|frame| image.is_of(frame)) {
             image.apply(base, frame);
         }
+        if image.is_packaged {
+            // Those of packages have no lines, and some no names.
+            continue;
+        }
         if !image.has_all_functions {
             remarks.insert(Remark::Stripped(image.name.clone()));
         } else if !image.has_lines() && image.first < KERNEL {
-            // That of a package never has any.
+            // The kernel of a package never has any.
             remarks.insert(Remark::NoLines(image.name.clone()));
         }
     }
@@ -102,6 +110,17 @@ pub fn symbolise(panic: &mut Panic, images: &[Symbols]) -> BTreeSet<Remark> {
 fn all_frames(panic: &mut Panic) -> impl Iterator<Item = &mut Frame> {
     let others = panic.other_threads.iter_mut().flat_map(|trace| &mut trace.frames);
     panic.frames.iter_mut().chain(&mut panic.guilty).chain(others)
+}
+
+/// The images that the frames of panics are of, by their paths or names, but for the kernel and those
+/// that these symbols are of.
+pub fn unknown_images<'p>(panics: &'p [Panic], images: &[Symbols]) -> BTreeSet<&'p str> {
+    let others = |panic: &'p Panic| panic.other_threads.iter().flat_map(|trace| &trace.frames);
+    let frames = panics.iter().flat_map(|panic| panic.frames.iter().chain(others(panic)));
+    frames
+        .filter(|frame| !frame.is_kernel() && !images.iter().any(|image| image.is_of(frame)))
+        .filter_map(|frame| frame.image.as_deref())
+        .collect()
 }
 
 impl Symbols {

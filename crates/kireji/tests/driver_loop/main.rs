@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod packaged;
 #[path = "../place/mod.rs"]
 mod place;
 mod real;
@@ -89,7 +90,9 @@ fn said(log: &str) -> Script {
 #[test]
 fn every_verdict_has_its_exit_code_and_the_line_that_shows_it() {
     let place = Place::new();
-    let crash = "debug_server: Thread 84 entered the debugger: Segment violation\r\n";
+    let crash = "debug_server: Thread 84 entered the debugger: Segment violation\r\n\
+        stack trace, current PC 0x1b2c  _ZN7BWindow4ShowEv + 0x1a:\r\n\
+        legacy: in between\r\n  (0x7f00)  0x1c00  main + 0x20\r\n";
     let all = format!("{CLAIM}{LOADED}");
     for (name, script, more, code, says) in [
         ("passed", said(&all), &[][..], 0, "legacy claimed the card at 00:02.0 of the guest"),
@@ -121,6 +124,9 @@ fn every_verdict_has_its_exit_code_and_the_line_that_shows_it() {
             "did not take the card"
         }),
         ("program", said(&format!("{all}{crash}")), &[], 26, "debug_server"),
+        ("stack", said(&format!("{all}{crash}")), &[], 26, {
+            "because 0x1b2c BWindow::Show()+0x1a\n  because 0x1c00 main+0x20\n"
+        }),
         ("reset", said(&all).reset(), &[], 23, "reset the machine"),
         ("hang", said(LOADED), &["--idle-timeout", "1"], 22, {
             "did not answer to a non-maskable interrupt"

@@ -1,5 +1,6 @@
 //! What the log of a run shows: facts gathered line by line, in bounded memory.
 
+use haiku::crash;
 use haiku::loading::{self, Event, Place, names_address, names_place};
 use haiku::serial::{self, PROMPT};
 use haiku::test_run::{Read, Reader, Tested};
@@ -11,6 +12,8 @@ use crate::guests::Sign;
 const OWN_LINES: usize = 256;
 /// Functions that are remembered; a machine of ours has some thirty.
 const FUNCTIONS: usize = 1024;
+/// Functions of a program's stack that are kept; the debug server tells fifty.
+const STACK: usize = 50;
 /// Characters of a line that are quoted.
 const QUOTED: usize = 300;
 
@@ -64,6 +67,8 @@ pub(super) struct Boot {
     pub(super) until: Option<Quote>,
     pub(super) failed: Option<Quote>,
     pub(super) crashed: Option<Quote>,
+    /// The stack of that program, the innermost function first.
+    pub(super) stack: Vec<crash::Frame>,
     /// What became of the command; without it, what came back was damaged.
     pub(super) tested: Option<Option<Tested>>,
 }
@@ -131,6 +136,9 @@ impl Evidence {
             };
             self.boot.tested = tested;
             signs.extend(sign);
+        }
+        if self.boot.crashed.is_some() && self.boot.stack.len() < STACK {
+            self.boot.stack.extend(crash::frame(line));
         }
         if let Some(event) = loading::event(line) {
             self.event(event, goal, &quote(), signs);

@@ -93,7 +93,11 @@ pub(super) fn judge(
     }
     if let Some(crash) = &boot.crashed {
         let words = "a program in the guest crashed";
-        return Verdict::new(Finding::ProgramCrashed, words).because(crash.to_string());
+        let verdict = Verdict::new(Finding::ProgramCrashed, words).because(crash.to_string());
+        return boot
+            .stack
+            .iter()
+            .fold(verdict, |verdict, frame| verdict.because(frame.to_string()));
     }
     if let Some(line) = &boot.failed {
         let words = "the guest said what means failure";

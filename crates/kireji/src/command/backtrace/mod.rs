@@ -68,10 +68,13 @@ struct Document {
 /// The log or the symbols cannot be read, or the output not written.
 pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
     // A mistake in them is told before a log of gigabytes is read.
-    let symbols = symbols(args, context)?;
+    let mut symbols = symbols(args, context)?;
     let (mut panics, count) = read(args, context)?;
     if let (Some(target), Some(panic)) = (&args.gdb, panics.first()) {
         return gdb(target, panic, args, &symbols, context);
+    }
+    if let Some(image) = &args.image {
+        symbols.extend(image::packaged(image, &panics, &symbols, context)?);
     }
     let mut remarks = BTreeSet::new();
     for panic in &mut panics {

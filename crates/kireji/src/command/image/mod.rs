@@ -21,7 +21,7 @@ use crate::{CommandError, Context, Exit};
 
 pub(crate) use change::directory;
 pub(crate) use open::{ImageArg, not_an_image, write};
-pub(crate) use target::{kernel, packages_failed, read_volume, target};
+pub(crate) use target::{kernel, of_packages, packaged, packages_failed, read_volume, target};
 
 /// Arguments of `image`.
 #[derive(Debug, clap::Args)]

@@ -1,7 +1,9 @@
 //! What an image has that matters to a driver: its kernel and its packages.
 
 use haiku::install::Target;
+use haiku::kdl::Panic;
 use haiku::packages::PackagesError;
+use haiku::symbols::{Symbols, unknown_images};
 
 use super::open::{ImageArg, ImageVolume};
 use super::{Reading, failed, open};
@@ -20,6 +22,29 @@ pub(crate) fn kernel(
 ) -> Result<(String, Vec<u8>), CommandError> {
     let mut volume = read_volume(image, context)?;
     haiku::packages::kernel(&mut volume).map_err(|error| packages_failed(error, image))
+}
+
+/// The symbols of those images of panics that packages in an image have, and that nobody gave.
+pub(crate) fn packaged(
+    image: &ImageArg,
+    panics: &[Panic],
+    given: &[Symbols],
+    context: &mut Context<'_>,
+) -> Result<Vec<Symbols>, CommandError> {
+    let names: Vec<_> = unknown_images(panics, given).into_iter().collect();
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut volume = read_volume(image, context)?;
+    let found = haiku::packages::images(&mut volume, &names)
+        .map_err(|error| packages_failed(error, image))?;
+    Ok(of_packages(&found))
+}
+
+/// The symbols of files that packages have.
+pub(crate) fn of_packages(files: &[(String, Vec<u8>)]) -> Vec<Symbols> {
+    let parse = |(name, bytes): &(String, Vec<u8>)| Symbols::parse(name, bytes).ok();
+    files.iter().filter_map(parse).map(Symbols::packaged).collect()
 }
 
 /// Opens the volume of an image for reading.

@@ -13,9 +13,10 @@ use guest::machine::Boot;
 use haiku::driver::Kind as DriverKind;
 use haiku::image::{Disk, ImageError};
 use haiku::install::{self, Change, How, Plan, Target};
+use haiku::kdl::Panic;
 use haiku::login::{self, Login};
 use haiku::packages;
-use haiku::symbols::{Symbols, is_same_code};
+use haiku::symbols::{Symbols, is_same_code, unknown_images};
 use haiku::test_run::Test;
 use sha2::{Digest, Sha256};
 
@@ -168,13 +169,27 @@ fn driver(plan: &Plan, file: &str, bytes: &[u8], has_card: bool) -> Option<Drive
 }
 
 impl Load {
-    /// The symbols of the drivers and of the image's kernel, as far as they can be had.
-    pub(super) fn symbols(&self, args: &Args, context: &mut Context<'_>) -> Vec<Symbols> {
+    /// The symbols of the drivers, of the image's kernel and of what its packages have of the images
+    /// of a panic, as far as they can be had.
+    pub(super) fn symbols(
+        &self,
+        args: &Args,
+        panic: &Panic,
+        context: &mut Context<'_>,
+    ) -> Vec<Symbols> {
         let parse = |(name, bytes): &(String, Vec<u8>)| Symbols::parse(name, bytes).ok();
         let mut symbols: Vec<_> = self.contents.iter().filter_map(parse).collect();
         let kernel =
             self.kernel(args, context).map(|guests| self.built(&guests, context).unwrap_or(guests));
         symbols.extend(kernel.and_then(|bytes| Symbols::parse(KERNEL, &bytes).ok()));
+        let names: Vec<_> =
+            unknown_images(std::slice::from_ref(panic), &symbols).into_iter().collect();
+        let packaged = || {
+            let mut volume = open(args.image.as_ref()?, Access::Read, true).ok()?;
+            packages::images(&mut volume, &names).ok()
+        };
+        let packaged = as_user(context.vars.user.as_ref(), packaged).ok().flatten();
+        symbols.extend(image::of_packages(&packaged.unwrap_or_default()));
         symbols
     }
 

@@ -209,7 +209,8 @@ impl Session<'_> {
             writeln!(context.err, "WARNING: the serial log is not whole: {error}")?;
         }
         let told = |mut panic: Panic| {
-            let remarks = symbolise(&mut panic, &self.load.symbols(args, context));
+            let symbols = self.load.symbols(args, &panic, context);
+            let remarks = symbolise(&mut panic, &symbols);
             record.tell(&Told::Panic { panic: &panic }, context);
             // The report says more than the end of what the debugger said.
             record.is_quiet = false;

@@ -3,11 +3,15 @@
 //! Packages are not unpacked: Haiku mounts those in `system/packages` and `home/config/packages`
 //! (src/add-ons/kernel/file_systems/packagefs).
 
+mod images;
+
 use std::io;
 
 use bfs::{NodeId, Reader, Storage, Volume};
 
 use crate::hpkg::{EntryKind, HpkgError, Package, PackageSource};
+
+pub use images::images;
 
 /// Where the boot loader looks for the kernel (src/system/boot/loader/loader.cpp of Haiku).
 const KERNEL: &[u8] = b"kernel_x86_64";
@@ -320,6 +324,45 @@ mod tests {
         assert_eq!(revision(&mut volume(&[("haiku-1.hpkg", &none)])).unwrap(), None);
         let error = revision(&mut volume(&[("haiku-1.hpkg", b"text")])).unwrap_err();
         assert!(matches!(error, PackagesError::Package { .. }), "{error}");
+    }
+
+    #[test]
+    fn images_are_found_by_path_or_by_name() {
+        let haiku = package(
+            "haiku",
+            &[
+                ("add-ons/kernel/drivers/bin/poke", file(b"poke")),
+                ("add-ons/kernel/drivers/dev/misc/poke", link("../../bin/poke")),
+                ("add-ons/kernel/busses/scsi/ahci", file(b"ahci")),
+                ("add-ons/kernel/boot/ahci", link("../busses/scsi/ahci")),
+                ("bin/libroot.so", file(b"other")),
+                ("lib/libroot.so", file(b"root")),
+                ("lib/loop", link("loop")),
+            ],
+        );
+        let own = package("mine", &[("add-ons/kernel/drivers/bin/poke", file(b"mine"))]);
+        let packages: [(&str, &[u8]); 3] =
+            [("haiku-1.hpkg", &haiku), ("broken-1.hpkg", b"text"), ("home/mine-1.hpkg", &own)];
+        let mut volume = volume(&packages);
+        let found = |name: &str, volume: &mut _| {
+            let found = images(volume, &[name]).unwrap();
+            found.into_iter().map(|(_, bytes)| String::from_utf8(bytes).unwrap()).next()
+        };
+        for (name, expected) in [
+            ("/boot/system/add-ons/kernel/drivers/dev/misc/poke", Some("poke")),
+            ("/boot/home/config/add-ons/kernel/drivers/bin/poke", Some("mine")),
+            ("/boot/home/config/non-packaged/add-ons/kernel/drivers/bin/poke", None),
+            ("ahci", Some("ahci")),
+            ("libroot.so", Some("root")),
+            ("loop", None),
+            ("", None),
+            ("kernel_x86_64", None),
+        ] {
+            assert_eq!(found(name, &mut volume).as_deref(), expected, "{name}");
+        }
+        let both = images(&mut volume, &["ahci", "nothing", "libroot.so"]).unwrap();
+        let names: Vec<_> = both.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["ahci", "libroot.so"]);
     }
 
     #[test]
