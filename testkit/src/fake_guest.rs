@@ -62,6 +62,12 @@ impl Script {
         self.step(json!({"test": code, "output": output}))
     }
 
+    /// Does not answer to the power button.
+    #[must_use]
+    pub fn deaf(self) -> Self {
+        self.step(json!({"deaf": true}))
+    }
+
     /// Lets time pass.
     #[must_use]
     pub fn wait(self, time: Duration) -> Self {
@@ -109,6 +115,20 @@ impl Script {
     /// # Panics
     /// A file cannot be written.
     pub fn command(&self, kireji: &Path, program: &Path, directory: &Path) -> Command {
+        self.command_of(&["run"], kireji, program, directory)
+    }
+
+    /// The same, of another command than `run`.
+    ///
+    /// # Panics
+    /// A file cannot be written.
+    pub fn command_of(
+        &self,
+        words: &[&str],
+        kireji: &Path,
+        program: &Path,
+        directory: &Path,
+    ) -> Command {
         let script = directory.join("script.json");
         std::fs::write(&script, Value::from(self.0.clone()).to_string()).expect("the script");
         let known = include_str!("../../crates/guest/tests/it/data/debian-12-qemu-7.2.json");
@@ -121,7 +141,7 @@ impl Script {
             .env(SCRIPT, &script)
             .env("XDG_STATE_HOME", directory.join("state"))
             .env("XDG_CACHE_HOME", directory.join("cache"))
-            .arg("run")
+            .args(words)
             .arg("--qemu-caps")
             .arg(capabilities);
         command
@@ -162,7 +182,8 @@ pub fn run() -> i32 {
     let mut guest = Guest { control: control.try_clone().expect("a channel"), line, commands };
     let steps = script.as_array().expect("steps").clone();
     let forwards: String = steps.iter().filter_map(|step| step["forward"].as_str()).collect();
-    std::thread::spawn(move || answer(control, &sender, &forwards));
+    let is_deaf = steps.iter().any(|step| step["deaf"] == true);
+    std::thread::spawn(move || answer(control, &sender, &forwards, is_deaf));
     guest.expect("cont");
     for step in &steps {
         if let Some(code) = guest.step(step) {
@@ -175,7 +196,7 @@ pub fn run() -> i32 {
 }
 
 /// Answers what kireji asks of QEMU, and passes each command on.
-fn answer(mut control: File, commands: &Sender<String>, forwards: &str) {
+fn answer(mut control: File, commands: &Sender<String>, forwards: &str, is_deaf: bool) {
     let places = json!([{"bus": 0, "devices": [
         {"bus": 0, "slot": 2, "function": 0, "qdev_id": "dev1.0"}]}]);
     tell(&mut control, &json!({"QMP": {"version": {}, "capabilities": []}}));
@@ -193,7 +214,7 @@ fn answer(mut control: File, commands: &Sender<String>, forwards: &str) {
         tell(&mut control, &json!({"return": result, "id": command["id"]}));
         let reason = match &*name {
             "quit" => Some("host-qmp-quit"),
-            "system_powerdown" => Some("guest-shutdown"),
+            "system_powerdown" if !is_deaf => Some("guest-shutdown"),
             _ => None,
         };
         if let Some(reason) = reason {

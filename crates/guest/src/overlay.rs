@@ -163,6 +163,48 @@ fn known(directory: &Path, name: &str, image: &Source) -> Result<(State, bool), 
     }
 }
 
+/// Whether the lasting overlay `name` below `directory` is there and was made for `image` in the state
+/// that it has now.
+pub fn is_made_for(directory: &Path, name: &str, image: &Source) -> bool {
+    known(directory, name, image).is_ok_and(|(_, is_described)| is_described)
+        && path(directory, name).exists()
+}
+
+/// Gives a lasting overlay another name, in the place of the overlay that may have it. Whoever is
+/// killed meanwhile leaves one or the other, or neither.
+///
+/// # Errors
+/// A file cannot be renamed, removed or made durable.
+pub fn rename(directory: &Path, from: &str, to: &str) -> Result<(), OverlayError> {
+    let disk = path(directory, from);
+    let synced = File::open(&disk).and_then(|file| file.sync_all());
+    synced.map_err(OverlayError::at("sync", &disk))?;
+    // Without its description an overlay is none.
+    remove(directory, to)?;
+    for (from, to) in [(disk, path(directory, to)), (about(directory, from), about(directory, to))]
+    {
+        std::fs::rename(&from, &to).map_err(OverlayError::at("rename", &from))?;
+        atomic::sync_dir(directory).map_err(OverlayError::at("sync", directory))?;
+    }
+    Ok(())
+}
+
+/// Removes a lasting overlay, if it is there; returns whether it was.
+///
+/// # Errors
+/// A file is there and cannot be removed.
+pub fn remove(directory: &Path, name: &str) -> Result<bool, OverlayError> {
+    let mut was_there = false;
+    for file in [about(directory, name), path(directory, name)] {
+        match std::fs::remove_file(&file) {
+            Ok(()) => was_there = true,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(OverlayError::at("remove", &file)(error)),
+        }
+    }
+    Ok(was_there)
+}
+
 /// Where it is written down which image a lasting overlay was made for.
 fn about(directory: &Path, name: &str) -> PathBuf {
     directory.join(format!("{name}.json"))

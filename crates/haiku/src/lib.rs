@@ -8,6 +8,7 @@
 
 pub mod crash;
 pub mod driver;
+pub mod first_boot;
 pub mod hpkg;
 pub mod image;
 pub mod install;

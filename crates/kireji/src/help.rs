@@ -129,3 +129,17 @@ Examples:
 
 Exit codes: those of scp; before that 2 the paths are wrong or there is no such run, 11 the run is \
 over, has no ssh server, or the guest does not answer.";
+
+/// After the options of `image prepare`.
+pub(crate) const PREPARE: &str = "\
+What a first boot does takes its time at every start of an image that is never written: so it is \
+done once, in an overlay that is kept in the user's cache, and runs start from there. Those with \
+`--state`, `--persist` or `--no-prepared` take the image itself; so do all when it has changed.
+
+Examples:
+  kireji image prepare haiku.iso
+  kireji image prepare haiku.iso --remove
+
+Exit codes: 0 prepared, removed, or nothing was left to do, 15 the image cannot be read or was not \
+unmounted, 20 the guest asked something, 21 its kernel panicked, 22 it hung or did not shut down, 24 it \
+did not boot, 28 its time was up, 130 interrupted.";

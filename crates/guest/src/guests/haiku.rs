@@ -55,6 +55,8 @@ pub struct Haiku {
     pub path: PathBuf,
     /// What it is.
     pub image: Image,
+    /// What has been made of it by booting it once, for an overlay that is thrown away.
+    pub base: Option<PathBuf>,
     /// Where writes go.
     pub storage: Storage,
     /// What the disk is attached to.
@@ -66,7 +68,8 @@ pub struct Haiku {
 }
 
 impl Haiku {
-    fn source(&self) -> Source {
+    /// The image, as an overlay takes it.
+    pub fn source(&self) -> Source {
         let (format, offset) = match self.image.container {
             Container::Raw => (DiskFormat::Raw, 0),
             Container::Vmdk { header } => (DiskFormat::Raw, header),
@@ -133,7 +136,9 @@ impl Guest for Haiku {
         match &self.storage {
             Storage::ThrowAway => {
                 let overlay = run.join(OVERLAY);
-                overlay::create(&self.source(), &overlay)?;
+                let base = self.base.clone();
+                let base = base.map(|path| Source { path, format: DiskFormat::Qcow2, offset: 0 });
+                overlay::create(&base.unwrap_or_else(|| self.source()), &overlay)?;
                 Ok(vec![overlay])
             }
             Storage::Lasting { name, directory } => {
@@ -170,6 +175,7 @@ mod tests {
                 content: Some(Content::Bare { boot_code: true }),
                 disk_size: 1 << 20,
             },
+            base: None,
             storage,
             bus: DiskBus::Ahci,
             login: true,

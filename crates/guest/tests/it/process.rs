@@ -183,6 +183,7 @@ fn what_the_guest_says_is_followed_while_it_runs() {
     let haiku = Haiku {
         path: f.dir.path().join("disk"),
         image: Image { container: Container::Raw, content: None, disk_size: 1 << 20 },
+        base: None,
         storage: Storage::InPlace,
         login: true,
         bus: DiskBus::Ahci,

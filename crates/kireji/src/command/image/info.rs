@@ -7,6 +7,7 @@ use haiku::packages;
 use host::Measured;
 use serde::Serialize;
 
+use super::super::run::base;
 use super::open::not_an_image;
 use super::{Reading, failed, human, open, shown};
 use crate::shown::plain;
@@ -30,6 +31,8 @@ struct Document {
     packages: Vec<String>,
     /// Of Haiku; null where its version has none.
     revision: Measured<Option<String>>,
+    /// Whether there is a prepared base of it.
+    prepared: bool,
 }
 
 #[derive(Serialize)]
@@ -83,8 +86,9 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, Comman
         free: info.blocks.saturating_sub(info.used_blocks) * block,
         clean: info.clean,
     };
+    let prepared = base::is_there(&args.reading.image.path, &image, context);
     if args.json {
-        let document = Document { image, partitions, volume, packages: named, revision };
+        let document = Document { image, partitions, volume, packages: named, revision, prepared };
         super::super::print_json(context, document)?;
         return Ok(Exit::Done);
     }
@@ -114,6 +118,9 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, Comman
         Measured::Unmeasured { unmeasured } => {
             writeln!(out, "Haiku:      unknown: {}", plain(unmeasured))?;
         }
+    }
+    if prepared {
+        writeln!(out, "prepared:   yes, and runs start from what `kireji image prepare` made")?;
     }
     for package in &named {
         writeln!(out, "package:    {package}")?;

@@ -17,6 +17,7 @@ mod target;
 use std::io::Write;
 use std::path::PathBuf;
 
+use super::run::base;
 use crate::{CommandError, Context, Exit};
 
 pub(crate) use change::directory;
@@ -59,6 +60,9 @@ enum Command {
     Convert(convert::Args),
     /// Download a published image of Haiku, and check it
     Fetch(fetch::Args),
+    /// Boot an image once, and keep what that makes of it for runs to start from
+    #[command(after_long_help = crate::help::PREPARE)]
+    Prepare(base::PrepareArgs),
 }
 
 /// The volume to read.
@@ -97,6 +101,7 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
         Command::Mkfs(args) => make::run(args, context),
         Command::Convert(args) => convert::run(args, context),
         Command::Fetch(args) => fetch::run(args, context),
+        Command::Prepare(args) => base::prepare(args, context),
     }
 }
 

@@ -24,10 +24,10 @@ use crate::command::driver::{Files, not_installed};
 use crate::command::image;
 use crate::{CommandError, Context, Exit};
 
-use super::Args;
 use super::checks::{self, denied};
 use super::goal::{Put, of_volume};
 use super::tree::Made;
+use super::{Args, base};
 
 /// Where Haiku's log is, from the root of its volume (src/servers/syslog_daemon).
 const SYSTEM_LOG: &str = "system/var/log/syslog";
@@ -52,6 +52,8 @@ pub(super) struct Load {
     /// Whether the disk outlives the run; one that is thrown away needs no care for a failure of
     /// power.
     is_lasting: bool,
+    /// Whether the image boots for the first time, and nobody is there to answer.
+    prepares: bool,
     /// The command that runs in the guest.
     pub(super) test: Option<Test>,
     /// Kernels of a checkout, one of which may be the guest's.
@@ -83,7 +85,8 @@ pub(super) fn check(
         files: Vec::new(),
         drivers: Vec::new(),
         contents: Vec::new(),
-        is_lasting: args.state.is_some(),
+        is_lasting: args.state.is_some() || args.preparing.is_some(),
+        prepares: args.preparing.is_some(),
         test: None,
         kernels: made.kernels,
         login: None,
@@ -134,10 +137,14 @@ fn target(path: &Path) -> Result<Target, CommandError> {
 }
 
 /// Opens the volume of an image. Without `barriers`, a failure of power may leave it damaged.
-fn open(path: &Path, access: Access, barriers: bool) -> Result<Volume<Window<Disk>>, CommandError> {
+pub(super) fn open(
+    path: &Path,
+    access: Access,
+    barriers: bool,
+) -> Result<Volume<Window<Disk>>, CommandError> {
     let open = || -> Result<_, ImageError> {
         let disk = match access {
-            Access::Write => Disk::open_to_write(path)?,
+            Access::Write | Access::WriteClean => Disk::open_to_write(path)?,
             _ => Disk::open(path)?,
         };
         let place = disk.find_volume(None)?;
@@ -233,7 +240,8 @@ impl Load {
         context: &mut Context<'_>,
     ) -> Result<Installed, CommandError> {
         let Boot::Disk(disk) = guest.boot(run) else { return Ok(Installed::default()) };
-        let is_asked_for = self.plan.is_some() || !self.files.is_empty() || self.test.is_some();
+        let is_asked_for =
+            self.prepares || self.plan.is_some() || !self.files.is_empty() || self.test.is_some();
         if !is_asked_for && self.login.is_none() {
             return Ok(Installed::default());
         }
@@ -267,13 +275,16 @@ impl Load {
         for (path, bytes) in files.chain(test) {
             put_file(&mut volume, path, 0o755, bytes)?;
         }
+        if self.prepares {
+            base::put(&mut volume)?;
+        }
         let login = self.login.as_ref().map(|login| let_in(&mut volume, login));
         volume.sync().map_err(image::failed)?;
         Ok(Installed { changes, login })
     }
 }
 
-fn put_file(
+pub(super) fn put_file(
     volume: &mut Volume<Window<Disk>>,
     path: &str,
     mode: u32,

@@ -1,5 +1,6 @@
 //! `kireji run`: a guest with the real card, from the plan to the card's return.
 
+pub(super) mod base;
 mod build;
 mod cards;
 mod checks;
@@ -128,6 +129,12 @@ pub struct Args {
     usb: Vec<UsbDevice>,
     #[command(flatten)]
     goal: goal::GoalArgs,
+    /// Take the image as it is, not what `kireji image prepare` made of it
+    #[arg(long, help_heading = "Disk")]
+    no_prepared: bool,
+    /// The base that this run makes.
+    #[arg(skip)]
+    preparing: Option<base::Preparing>,
     /// The directory of the project that a target was taken from.
     #[arg(skip)]
     project: Option<PathBuf>,
@@ -216,6 +223,17 @@ enum Accel {
     Tcg,
 }
 
+impl Accel {
+    /// The word of the command line that means it.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Auto => "--accel=auto",
+            Self::Kvm => "--accel=kvm",
+            Self::Tcg => "--accel=tcg",
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum FirmwareChoice {
     /// A PC BIOS
@@ -280,7 +298,15 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
     }
     // From here on a signal must not end the process before the cards are back.
     let signals = Signals::catch()?;
-    once(args, context, &signals, &|| ())
+    Ok(once(args, context, &signals, &|| ())?.exit)
+}
+
+/// What became of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Done {
+    exit: Exit,
+    /// Whether the guest itself shut the machine down.
+    shut_down: bool,
 }
 
 /// Runs the guest once; `built` is called when what it is made of is as it will be used.
@@ -289,7 +315,7 @@ fn once(
     context: &mut Context<'_>,
     signals: &Signals,
     built: &dyn Fn(),
-) -> Result<Exit, CommandError> {
+) -> Result<Done, CommandError> {
     let requested = Instant::now();
     let mut timeline = Timeline::new(requested);
     if let (Some(words), false) = (&args.goal.build, args.dry_run) {
@@ -319,11 +345,11 @@ fn once(
     let machine = plan(&context.vars.state.join("runs/DRY-RUN"), &cards, context)?;
     checks::host(args, context, &*guest, user.as_ref())?;
     if args.dry_run {
-        return print(&machine, context);
+        return Ok(Done { exit: print(&machine, context)?, shut_down: false });
     }
     leased::may_lock(context, machine.locked_memory)?;
     if signals.came() {
-        return Ok(Exit::Interrupted);
+        return Ok(Done { exit: Exit::Interrupted, shut_down: false });
     }
     prepare::sweep(context);
     let mut record = session::record(args, context, &*guest, user.as_ref())?;
@@ -369,7 +395,8 @@ fn once(
     prepare::clean_up(&*guest, &record.directory);
     timeline.mark("verdict");
     told(args, &load, &timeline, &ended, &mut record, context);
-    record.close(ended, context)
+    let shut_down = record.shut_down;
+    Ok(Done { exit: record.close(ended, context)?, shut_down })
 }
 
 /// Tells how long the run took, and machines how it ended.

@@ -21,7 +21,7 @@ use crate::{CommandError, Context, Exit};
 use super::cards::Cards;
 use super::checks::denied;
 use super::files::Load;
-use super::{Args, Bus, GuestKind, goal, login};
+use super::{Args, Bus, GuestKind, base, goal, login};
 
 /// Finds out what the image is, if the user may read it whom QEMU will belong to.
 pub(super) fn read_image(path: &Path, user: Option<&User>) -> Result<Image, CommandError> {
@@ -41,7 +41,7 @@ pub(super) fn read_image(path: &Path, user: Option<&User>) -> Result<Image, Comm
 /// Returns the guest that the arguments mean; nothing is written yet.
 pub(super) fn guest(
     args: &Args,
-    context: &Context<'_>,
+    context: &mut Context<'_>,
     image: Option<Image>,
     cards: &Cards,
     accelerator: Accelerator,
@@ -53,7 +53,9 @@ pub(super) fn guest(
             let memory = args.memory.unwrap_or(MEMORY_MIB);
             let goal =
                 goal::goal(args, load.drivers.clone(), load.test.clone(), accelerator, memory);
-            Ok(Box::new(haiku(args, context, image, goal)))
+            let mut haiku = haiku(args, context, image, goal);
+            haiku.base = base::of(args, &haiku, context)?;
+            Ok(Box::new(haiku))
         }
         (GuestKind::Haiku, None) => Err(CommandError::new(Exit::Usage, "an image is missing")),
     }
@@ -63,7 +65,9 @@ fn haiku(args: &Args, context: &Context<'_>, image: Image, goal: Goal) -> Haiku 
     Haiku {
         path: args.image.clone().unwrap_or_default(),
         image,
+        base: None,
         storage: match &args.state {
+            _ if let Some(preparing) = &args.preparing => preparing.storage(),
             _ if args.persist => Storage::InPlace,
             Some(name) => {
                 let directory = context.vars.state.join("overlays");

@@ -12,9 +12,9 @@ use super::{Args, GuestKind};
 /// A command line of `run` alone.
 #[derive(Debug, Parser)]
 #[command(name = "kireji run", no_binary_name = true)]
-struct Line {
+pub(super) struct Line {
     #[command(flatten)]
-    args: Args,
+    pub(super) args: Args,
 }
 
 /// Returns the arguments with those of the target before them, where a target of the project that

@@ -78,13 +78,15 @@ pub(super) struct Record {
     json: bool,
     /// Whether the serial line was not shown, so that a failure shows the end of it.
     pub(super) is_quiet: bool,
+    /// Whether the guest itself shut the machine down.
+    pub(super) shut_down: bool,
     /// The first event that could not be told. A run goes on without being told of.
     failure: Option<CommandError>,
 }
 
 impl Record {
     pub(super) fn new(directory: RunDirectory, json: bool) -> Self {
-        Self { directory, json, is_quiet: false, failure: None }
+        Self { directory, json, is_quiet: false, shut_down: false, failure: None }
     }
 
     /// Tells an event.

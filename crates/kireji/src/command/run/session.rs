@@ -191,6 +191,9 @@ impl Session<'_> {
             .supervise(rules, &mut |event| {
                 record.tell(&event, context);
                 timeline.event(&event);
+                // QEMU's word for it (qapi/run-state.json, ShutdownCause).
+                record.shut_down |= matches!(&event, Event::Qemu { name, data, .. }
+                    if name == "SHUTDOWN" && data["reason"] == "guest-shutdown");
                 if let Event::Places { places, .. } = &event {
                     cards.are_at(places);
                 }
