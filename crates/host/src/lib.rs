@@ -17,6 +17,7 @@
 mod above;
 pub mod atomic;
 mod clock;
+pub mod command_line;
 pub mod journal;
 mod measured;
 pub mod modules;

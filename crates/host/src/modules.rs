@@ -18,6 +18,15 @@ const INDEX_LIMIT: u64 = 32 << 20;
 /// What one module may hold at most, in bytes, packed or not; the largest seen hold ten million.
 const MODULE_LIMIT: u64 = 128 << 20;
 
+/// Whether a name is fit to be that of a kernel's release, and part of paths and commands: as
+/// distributions name them, and no longer than the kernel's own (`__NEW_UTS_LEN`).
+pub fn is_release(name: &str) -> bool {
+    let fine = |char: char| char.is_ascii_alphanumeric() || "._-+~".contains(char);
+    name.starts_with(|char: char| char.is_ascii_digit())
+        && name.len() < 65
+        && name.chars().all(fine)
+}
+
 /// The modules of a kernel could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ModulesError {

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 
-use ::host::{Measured, ReadError, Sysroot};
+use ::host::modules::is_release;
+use ::host::{Measured, ReadError, Sysroot, command_line};
 use serde::Serialize;
 
 use super::{optional, text, why};
@@ -120,12 +121,17 @@ impl Kernel {
     /// The value of a parameter of the command line, the last where there are several.
     pub fn parameter(&self, name: &str) -> Option<&str> {
         let words = self.command_line.known()?;
-        words.iter().rev().find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+        words.iter().rev().find_map(|word| {
+            let (found, value) = word.split_once('=')?;
+            command_line::is_same(found, name).then_some(value)
+        })
     }
 
     /// Whether the command line has just this word.
     pub fn has_word(&self, word: &str) -> bool {
-        self.command_line.known().is_some_and(|words| words.iter().any(|found| found == word))
+        self.command_line
+            .known()
+            .is_some_and(|words| words.iter().any(|found| command_line::is_same(found, word)))
     }
 }
 
@@ -152,14 +158,6 @@ pub(super) fn read(sysroot: &Sysroot) -> Kernel {
     }
 }
 
-/// Whether text is fit to be part of a path: a release as distributions name them.
-fn is_release(text: &str) -> bool {
-    let fine = |char: char| char.is_ascii_alphanumeric() || "._-+~".contains(char);
-    text.starts_with(|char: char| char.is_ascii_digit())
-        && text.len() < 65
-        && text.chars().all(fine)
-}
-
 /// The mode in force stands in brackets (security/lockdown/lockdown.c, lockdown_read).
 fn lockdown(sysroot: &Sysroot) -> Measured<Option<String>> {
     const PATH: &str = "/sys/kernel/security/lockdown";
@@ -176,19 +174,10 @@ fn lockdown(sysroot: &Sysroot) -> Measured<Option<String>> {
     }
 }
 
-/// Splits a command line at white space, but not between quotes (kernel/params.c, next_arg).
+/// The words of a command line, without quotes.
 fn words(line: &str) -> Vec<String> {
-    let mut words = vec![String::new()];
-    let mut quoted = false;
-    for char in line.chars() {
-        match char {
-            '"' => quoted = !quoted,
-            char if char.is_whitespace() && !quoted => words.push(String::new()),
-            char => words.last_mut().into_iter().for_each(|word| word.push(char)),
-        }
-    }
-    words.retain(|word| !word.is_empty());
-    words
+    let words = command_line::split(line).into_iter().map(|word| word.replace('"', ""));
+    words.filter(|word| !word.is_empty()).collect()
 }
 
 fn running_config(sysroot: &Sysroot, release: &str) -> Measured<KernelConfig> {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use host::modules::is_release;
 use host::{ReadError, Sysroot};
 use serde::Serialize;
 
@@ -66,14 +67,6 @@ pub fn read(host: &Sysroot) -> Result<Vec<Kernel>, ReadError> {
         }
     };
     Ok(releases.into_iter().map(kernel).collect())
-}
-
-/// Whether a name is fit to be part of paths and commands.
-fn is_release(name: &str) -> bool {
-    let fine = |char: char| char.is_ascii_alphanumeric() || "._-+~".contains(char);
-    name.starts_with(|char: char| char.is_ascii_digit())
-        && name.len() < 65
-        && name.chars().all(fine)
 }
 
 /// The name of a kernel's package, which Arch leaves beside its modules; Alpine's release ends with

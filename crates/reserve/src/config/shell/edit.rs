@@ -2,8 +2,10 @@
 
 use std::ops::Range;
 
+use host::command_line;
+
 use super::{Kind, Quote, Script, Unit};
-use crate::config::{Change, words};
+use crate::config::Change;
 
 /// A file of assignments is not edited.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -175,7 +177,10 @@ fn words(units: &[(usize, &Unit)]) -> Vec<Range<usize>> {
         });
     }
     let index = |at: usize| starts.binary_search(&at).unwrap_or(units.len());
-    words::ranges(&line).into_iter().map(|range| index(range.start)..index(range.end)).collect()
+    command_line::ranges(&line)
+        .into_iter()
+        .map(|range| index(range.start)..index(range.end))
+        .collect()
 }
 
 /// The text of a word, unless something in it is unknown.
