@@ -71,6 +71,16 @@ pub const ALL: &[Distribution] = &[
         ],
     },
     Distribution {
+        name: "debian-13-u-boot",
+        origin: "u-boot-menu 4.2.2: read in the package; initramfs-tools as Debian 12",
+        make: || {
+            let tree = base(&["6.12.48+deb13-arm64"], "root=UUID=1 ro quiet");
+            tree.write("/etc/default/u-boot", "#U_BOOT_PARAMETERS=\"ro quiet\"\n");
+            tree
+        },
+        built_by: &["update-initramfs -u -k all", "u-boot-update"],
+    },
+    Distribution {
         name: "ubuntu-24.04",
         origin: "grub2-common 2.12-1ubuntu7, initramfs-tools 0.142ubuntu25: from knowledge",
         make: || {

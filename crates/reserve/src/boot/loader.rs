@@ -1,6 +1,6 @@
 //! Which boot loader started this system.
 
-use host::{ReadError, Sysroot};
+use host::{ReadError, Sysroot, command_line};
 use serde::Serialize;
 
 use super::entries::extlinux;
@@ -67,8 +67,8 @@ pub(super) fn detect(host: &Sysroot) -> Result<Verdict<Loader>, ReadError> {
         }
         Err(error) => return Err(error),
     }
-    let command_line = host.optional_text("/proc/cmdline")?.unwrap_or_default();
-    for word in crate::config::words::split(&command_line) {
+    let running = host.optional_text("/proc/cmdline")?.unwrap_or_default();
+    for word in command_line::split(&running) {
         // GRUB's command `linux` writes the kernel's name there; a stub in EFI is given `initrd=`
         // with backslashes by its loader.
         if word.starts_with("BOOT_IMAGE=") && host_has_grub(host) {
@@ -85,10 +85,31 @@ pub(super) fn detect(host: &Sysroot) -> Result<Verdict<Loader>, ReadError> {
             clues.push(Clue::new(Loader::SystemdBoot, "/proc/cmdline", word));
         }
     }
+    if clues.is_empty() {
+        clues.extend(of_menu(host, &running)?);
+    }
     let why = format!(
         "{LOADER_INFO} is not there, and /proc/cmdline has no BOOT_IMAGE with a menu of GRUB on disk"
     );
     Ok(Verdict::of(clues, why))
+}
+
+/// U-Boot leaves no word of its own: the command line is what its menu appends (boot/pxe_utils.c),
+/// which has the same root even if the rest was changed for the next boot. A kernel that the menu
+/// starts sees no firmware of EFI.
+fn of_menu(host: &Sysroot, running: &str) -> Result<Option<Clue<Loader>>, ReadError> {
+    let Some(root) = command_line::value(running, "root") else { return Ok(None) };
+    if host.exists("/sys/firmware/efi") {
+        return Ok(None);
+    }
+    let entries = extlinux::read(host)?;
+    let same =
+        entries.iter().find(|entry| command_line::value(&entry.options, "root") == Some(root));
+    Ok(same.map(|entry| {
+        let what =
+            format!("the root that {} appends for `{}`", entry.source.display(), entry.title);
+        Clue::new(Loader::Extlinux, "/proc/cmdline", what)
+    }))
 }
 
 /// Other loaders write `BOOT_IMAGE` too (syslinux's `linux.c32` and its core); they have no menu of

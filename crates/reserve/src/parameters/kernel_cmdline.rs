@@ -11,7 +11,7 @@ use crate::config::{Change, lines, words};
 use crate::generator::Confidence;
 use crate::plan::{Command, Contents, Plan};
 
-const FILE: &str = "/etc/kernel/cmdline";
+pub(super) const FILE: &str = "/etc/kernel/cmdline";
 /// What is taken where the person has no file of their own.
 const OF_VENDOR: &str = "/usr/lib/kernel/cmdline";
 /// Files that mkinitcpio puts together (mkinitcpio, `--uki` without `--cmdline`).
@@ -87,7 +87,12 @@ fn parts(host: &Sysroot, change: &Change, plan: &mut Plan) -> Result<bool, Param
     Ok(plan.files.len() > before)
 }
 
-fn whole(host: &Sysroot, change: &Change, plan: &mut Plan) -> Result<bool, ParameterError> {
+/// Changes the file, which is made where it is not there; returns whether it changes.
+pub(super) fn whole(
+    host: &Sysroot,
+    change: &Change,
+    plan: &mut Plan,
+) -> Result<bool, ParameterError> {
     let before = plan.files.len();
     if plan.contents(host, FILE)?.is_some() {
         super::edit(host, Path::new(FILE), plan, |text| Ok(lines::apply(text, change)))?;

@@ -8,6 +8,7 @@ mod kernelstub;
 mod limine;
 mod need;
 mod refind;
+mod u_boot;
 
 pub use need::needed;
 
@@ -85,7 +86,8 @@ pub fn sources(host: &Sysroot, boot: &Boot) -> Result<Vec<&'static dyn Source>, 
         Loader::Grub => Ok(vec![&grub::Grub]),
         Loader::Refind if has(boot, EntryKind::Refind) => Ok(vec![&refind::Refind]),
         Loader::Limine => Ok(vec![&limine::Limine]),
-        // Alpine's, whose images take no hook either.
+        Loader::Extlinux if u_boot::is_made(host)? => Ok(vec![&u_boot::UBootMenu]),
+        // Alpine's, whose images take no hook either, and menus that were written by hand.
         Loader::Extlinux => unsupported(&loader.to_string()),
         Loader::SystemdBoot | Loader::Firmware | Loader::Refind => {
             let mut sources: Vec<&'static dyn Source> = Vec::new();

@@ -10,7 +10,7 @@ use super::{Entry, EntryKind, on_host};
 /// Where the menu is.
 pub(crate) const MENUS: [&str; 2] = ["/boot/extlinux.conf", "/boot/extlinux/extlinux.conf"];
 
-pub(super) fn read(host: &Sysroot) -> Result<Vec<Entry>, ReadError> {
+pub(crate) fn read(host: &Sysroot) -> Result<Vec<Entry>, ReadError> {
     let mut found = Vec::new();
     for menu in MENUS {
         if let Some(text) = super::optional(host, menu)? {
