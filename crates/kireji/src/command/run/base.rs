@@ -91,7 +91,7 @@ pub(in crate::command) fn is_there(path: &Path, image: &Image, context: &Context
     let Ok(path) = std::path::absolute(path) else { return false };
     let haiku = Haiku {
         path,
-        image: image.clone(),
+        image: *image,
         base: None,
         storage: Storage::ThrowAway,
         bus: DiskBus::Ahci,
