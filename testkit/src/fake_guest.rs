@@ -43,6 +43,12 @@ impl Script {
         self.step(json!({"forward": table}))
     }
 
+    /// Sends so many bytes of every value over the serial line, as fast as they are taken.
+    #[must_use]
+    pub fn flood(self, bytes: u64) -> Self {
+        self.step(json!({"flood": bytes}))
+    }
+
     /// Waits for a non-maskable interrupt.
     #[must_use]
     pub fn await_interrupt(self) -> Self {
@@ -148,15 +154,18 @@ impl Script {
     }
 }
 
-/// Builds the fake QEMU, once, beside the program that is tested, and returns its path.
+/// Builds the fake QEMU, once, beside the program that is tested and as that was, and returns its
+/// path.
 ///
 /// # Panics
 /// It cannot be built.
 pub fn program(kireji: &Path) -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
+        let is_release = kireji.parent().is_some_and(|directory| directory.ends_with("release"));
         let built = Command::new(env!("CARGO"))
             .args(["build", "--quiet", "--package", "kireji-testkit", "--bin", "fake-qemu"])
+            .args(is_release.then_some("--release"))
             .status()
             .expect("cargo runs");
         assert!(built.success(), "the fake QEMU cannot be built");
@@ -258,10 +267,22 @@ impl Guest {
         self.line.write_all(text.as_bytes()).expect("the serial line");
     }
 
+    fn flood(&mut self, bytes: u64) {
+        let noise = (0..1_u32 << 16).map(|n| n.wrapping_mul(n ^ 0x9e37).to_le_bytes()[2]);
+        let block: Vec<u8> = noise.collect();
+        let mut noise = std::io::repeat(0).take(bytes);
+        let mut piece = vec![0; block.len()];
+        while let Ok(count @ 1..) = noise.read(&mut piece) {
+            self.line.write_all(&block[..count]).expect("the serial line");
+        }
+    }
+
     /// Takes a step; a number is the exit code.
     fn step(&mut self, step: &Value) -> Option<i32> {
         if let Some(text) = step["say"].as_str() {
             self.say(text);
+        } else if let Some(bytes) = step["flood"].as_u64() {
+            self.flood(bytes);
         } else if let Some(command) = step["await"].as_str() {
             self.expect(command);
         } else if let Some(time) = step["wait"].as_u64() {

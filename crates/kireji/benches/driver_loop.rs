@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 use haiku::hpkg::{About, NewContent, NewEntry, write};
-use testkit::fake_guest::Script;
+use testkit::fake_guest::{self, Script};
 
 /// What all of it may take, in milliseconds (the guide's page on the driver loop says so too).
 const GOAL: u64 = 200;
@@ -27,12 +27,6 @@ fn main() {
         return;
     }
     let kireji = Path::new(env!("CARGO_BIN_EXE_kireji"));
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--release", "--quiet", "--package", "kireji-testkit"])
-        .args(["--bin", "fake-qemu"])
-        .status()
-        .unwrap();
-    assert!(built.success());
     let dir = tempfile::tempdir().unwrap();
     let image = dir.path().join("haiku.image");
     make_image(kireji, &image);
@@ -47,7 +41,7 @@ fn measure(kireji: &Path, dir: &Path, image: &Path, what: &str) {
     let mut rounds: Vec<Vec<u64>> = Vec::new();
     for _ in 0..ROUNDS {
         let script = Script::default().say(GUEST).await_places().shut_down();
-        let mut command = script.command(kireji, &kireji.with_file_name("fake-qemu"), dir);
+        let mut command = script.command(kireji, fake_guest::program(kireji), dir);
         let output = command
             .arg(image)
             .args(["--emulate", "edu", "--json", "--driver"])

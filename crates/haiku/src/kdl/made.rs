@@ -187,6 +187,103 @@ fn each_way_into_the_debugger_has_its_guilty_frame() {
     }
 }
 
+/// Processors with 32 bits: pointers of eight digits, and registers of other names.
+#[test]
+fn a_report_of_32_bits_is_read_too() {
+    let way_in =
+        "PANIC: vm_page_fault: unhandled page fault in kernel space at 0x10, ip 0x8164a100\r\n";
+    let report = format!(
+        "{way_in}{HEAD}stack trace for thread 28 \"test\"\r\n    \
+         kernel stack: 0x8130b000 to 0x8130f000\r\n\
+         frame               caller     <image>:function + offset\r\n \
+         0 8130e800 (+  32) 800ba2b7   <kernel_x86> panic + 0xb7\r\n \
+         1 8130e820 (+  32) 800c1000   <kernel_x86> vm_page_fault + 0x10\r\n\
+         kernel iframe at 0x8130e820 (end = 0x8130e870)\r\n \
+         eax 0x10        ebx 0x0         ecx 0x8164b000  edx 0x0\r\n \
+         esi 0x0         edi 0x0         ebp 0x8130e860  esp 0x8130e850\r\n \
+         eip 0x8164a100  eflags 0x10246\r\n \
+         vector: 0xe, error code: 0x2\r\n \
+         2 8130e860 (+  64) 8164a100   </boot/home/config/non-packaged/add-ons/kernel/drivers/bin/\
+         mine> write_it + 0x10\r\n \
+         3 00000000 (+   0) 800c2000   <kernel_x86> sys_write + 0x10\r\nkdebug> "
+    );
+    assert_eq!(
+        told(&report),
+        "PageFault; /boot/home/config/non-packaged/add-ons/kernel/drivers/bin/mine write_it; []"
+    );
+    let panic = &read(&report)[0];
+    assert_eq!(
+        panic.title,
+        "vm_page_fault: unhandled page fault in kernel space at 0x10 in mine: write_it"
+    );
+    assert_eq!(panic.registers.get("eip"), Some(&0x8164_a100));
+    // A pointer that lost a digit, and one that is another.
+    for (from, to) in [("8164a100   <", "8164a10   <"), ("8130e860 (+", "8130e8a0 (+")] {
+        let damaged = report.replace(from, to);
+        assert!(read(&damaged)[0].corrupted, "{damaged}");
+    }
+}
+
+/// What is made up can be harmed like what is genuine: another frame is not blamed without a mark.
+#[test]
+fn a_made_up_report_that_loses_a_line_says_so() {
+    for (vector, message) in [
+        (Some(8), "Double Fault!\r\n".to_owned()),
+        (
+            Some(2),
+            "PANIC: Fatal exception \"NMI Interrupt\" occurred! Error code: 0x0\r\n".to_owned(),
+        ),
+        (
+            Some(0xe),
+            "PANIC: page fault, but interrupts were disabled. Touching address 0x0 from ip \
+               0xffffffff81640100\r\n"
+                .to_owned(),
+        ),
+        (None, "here I am\r\n".to_owned()),
+    ] {
+        let asked = if message.starts_with("PANIC") { "" } else { "kdebug> bt\r\n" };
+        let way_in = match vector {
+            Some(vector) => vec![
+                F("kernel_x86_64 kernel_debugger_internal", 0xb96c4),
+                F("kernel_x86_64 panic", 0xba2b7),
+                F("kernel_x86_64 intr_bottom", 0x1000),
+                V(vector),
+            ],
+            None => vec![F("kernel_x86_64 kernel_debugger", 0xb96c4)],
+        };
+        let running = [F("mine handler", 0x100), F("other work", 0x40100)];
+        let outermost = F("kernel_x86_64 idle", 0x2000);
+        let parts: Vec<_> = way_in.into_iter().chain(running).chain([outermost]).collect();
+        let whole = format!("boot\r\n{message}{HEAD}{asked}{}kdebug> ", trace(&parts));
+        let blamed = |panics: &[Panic]| -> Vec<_> {
+            panics.iter().filter(|p| !p.corrupted).filter_map(|p| p.guilty.clone()).collect()
+        };
+        let expected = blamed(&read(&whole));
+        assert_eq!(expected.len(), 1, "{whole}");
+        let lines: Vec<_> = whole.split_inclusive('\n').collect();
+        for gone in 0..lines.len() {
+            let kept = lines.iter().enumerate().filter(|(number, _)| *number != gone);
+            let damaged: String = kept.map(|(_, line)| *line).collect();
+            let found = blamed(&read(&damaged));
+            assert!(found.iter().all(|frame| expected.contains(frame)), "{damaged}\n{found:?}");
+        }
+        for cut in 0..whole.len() {
+            let found = blamed(&read(&whole[..cut]));
+            assert!(
+                found.iter().all(|frame| expected.contains(frame)),
+                "{}\n{found:?}",
+                &whole[..cut]
+            );
+            let found = blamed(&read(&whole[cut..]));
+            assert!(
+                found.iter().all(|frame| expected.contains(frame)),
+                "{}\n{found:?}",
+                &whole[cut..]
+            );
+        }
+    }
+}
+
 #[test]
 fn a_panic_is_another_only_if_it_is() {
     let one = |message: &str, offset| {

@@ -154,7 +154,8 @@ pub(super) fn area(line: &str) -> Option<(&str, u64, u64)> {
         rest = more;
         Some(word)
     };
-    let address = |text: &str| (text.len() == 18).then(|| hex(text.strip_prefix("0x")?)).flatten();
+    let address =
+        |text: &str| matches!(text.len(), 10 | 18).then(|| hex(text.strip_prefix("0x")?)).flatten();
     address(word()?)?;
     word()?;
     let (start, size) = (address(word()?)?, address(word()?)?);
