@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::ask::Consent;
 use crate::process;
 use crate::report::Report;
-use crate::test;
+use crate::test::{self, Systems};
 
 /// Checks form, lints, documentation and licences, then runs all tests.
 pub fn ci(report: &Report, consent: Consent) -> Result<()> {
@@ -37,5 +37,5 @@ pub fn ci(report: &Report, consent: Consent) -> Result<()> {
     }
     let deny = cargo(&["deny", "--log-level=error", "check", "bans", "licenses", "sources"]);
     report.stage("licences and sources", deny)?;
-    test::test(report, consent)
+    test::test(report, consent, Systems::One)
 }

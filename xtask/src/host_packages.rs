@@ -1,7 +1,6 @@
 //! Programs of the machine that the tests and the lab use, and the packages that have them.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use host::Sysroot;
@@ -29,7 +28,7 @@ struct Needed {
     pacman: Option<&'static str>,
 }
 
-const NEEDED: [Needed; 18] = [
+const NEEDED: [Needed; 22] = [
     Needed {
         program: "busybox",
         apt: Some("busybox"),
@@ -60,11 +59,24 @@ const NEEDED: [Needed; 18] = [
     },
     Needed { program: "lz4", apt: Some("lz4"), dnf: Some("lz4"), pacman: Some("lz4") },
     Needed { program: "make", apt: Some("make"), dnf: Some("make"), pacman: Some("make") },
+    Needed { program: "mcopy", apt: Some("mtools"), dnf: Some("mtools"), pacman: Some("mtools") },
     Needed {
         program: "mke2fs",
         apt: Some("e2fsprogs"),
         dnf: Some("e2fsprogs"),
         pacman: Some("e2fsprogs"),
+    },
+    Needed {
+        program: "mkfs.vfat",
+        apt: Some("dosfstools"),
+        dnf: Some("dosfstools"),
+        pacman: Some("dosfstools"),
+    },
+    Needed {
+        program: "mmdebstrap",
+        apt: Some("mmdebstrap"),
+        dnf: Some("mmdebstrap"),
+        pacman: Some("mmdebstrap"),
     },
     Needed {
         program: "objdump",
@@ -79,6 +91,12 @@ const NEEDED: [Needed; 18] = [
         pacman: Some("qemu-system-x86"),
     },
     Needed { program: "qemu-img", apt: None, dnf: Some("qemu-img"), pacman: Some("qemu-img") },
+    Needed {
+        program: "sfdisk",
+        apt: Some("fdisk"),
+        dnf: Some("util-linux"),
+        pacman: Some("util-linux"),
+    },
     Needed {
         program: "ssh",
         apt: Some("openssh-client"),
@@ -116,10 +134,8 @@ pub fn install(consent: Consent) -> Result<()> {
 }
 
 fn as_root(words: &[String]) -> Result<()> {
-    let sudo = ["sudo".to_owned()];
-    let mut words = if is_root() { [].iter() } else { sudo.iter() }.chain(words);
-    let mut command = Command::new(words.next().context("no command")?);
-    process::run(command.args(words))
+    let (program, words) = words.split_first().context("no command")?;
+    process::run(process::as_root(program).args(words))
 }
 
 fn manager(release: &Release) -> Option<Manager> {
@@ -160,11 +176,6 @@ fn find(program: &str) -> Option<PathBuf> {
         .chain(system)
         .map(|dir| dir.join(program))
         .find(|path| path.is_file())
-}
-
-fn is_root() -> bool {
-    use std::os::unix::fs::MetadataExt;
-    Path::new("/proc/self").metadata().is_ok_and(|process| process.uid() == 0)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod host_packages;
 mod process;
 mod provision;
 mod report;
+mod systems;
 mod test;
 
 use std::io::Write;
@@ -20,6 +21,7 @@ use clap::{Parser, Subcommand};
 
 use crate::ask::Consent;
 use crate::report::Report;
+use crate::test::Systems;
 
 /// The project's own commands
 #[derive(Debug, Parser)]
@@ -45,13 +47,20 @@ enum What {
         /// Run the driver loop on this image of Haiku, and nothing else
         #[arg(long, value_name = "IMAGE")]
         haiku: Option<PathBuf>,
+        /// How many systems the lab reboots
+        #[arg(long, value_name = "HOW", default_value = "one", conflicts_with = "haiku")]
+        lab: Systems,
     },
     /// Run every check, then every test
     Ci,
     /// Make the static program, a Debian package, completions and manual pages
     Dist,
     /// Give the lab its QEMU, kernel and firmware, and print where they are
-    Provision,
+    Provision {
+        /// Make the disks of the systems too that the lab reboots
+        #[arg(long)]
+        systems: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -71,14 +80,18 @@ fn run(arguments: &Arguments) -> Result<()> {
     match &arguments.command {
         What::Demo { haiku: Some(image) } => haiku::demo(&report, image),
         What::Demo { haiku: None } => demo::demo(&report, consent),
-        What::Test { haiku: Some(image) } => haiku::test(&report, image),
-        What::Test { haiku: None } => test::test(&report, consent),
+        What::Test { haiku: Some(image), .. } => haiku::test(&report, image),
+        What::Test { haiku: None, lab } => test::test(&report, consent, *lab),
         What::Ci => ci::ci(&report, consent),
         What::Dist => {
             writeln!(std::io::stdout(), "{}", dist::dist(&report)?.display())?;
             Ok(())
         }
-        What::Provision => {
+        What::Provision { systems } => {
+            if *systems {
+                host_packages::install(consent)?;
+                systems::provide(&report, consent, &systems::STACKS)?;
+            }
             if let Some(dir) = provision::provision(&report, consent)? {
                 writeln!(std::io::stdout(), "{}", dir.display())?;
             }

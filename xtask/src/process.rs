@@ -48,6 +48,25 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// Returns a program of the system's: its directories are not in everybody's `PATH`.
+pub fn system(name: &str) -> Command {
+    let found = ["/usr/sbin", "/sbin"].map(|dir| Path::new(dir).join(name));
+    let found = found.into_iter().find(|path| path.is_file());
+    Command::new(found.unwrap_or_else(|| name.into()))
+}
+
+/// Returns a program to be run as root: by sudo(8), unless this process is root's.
+pub fn as_root(name: &str) -> Command {
+    use std::os::unix::fs::MetadataExt;
+    let is_root = Path::new("/proc/self").metadata().is_ok_and(|process| process.uid() == 0);
+    if is_root {
+        return system(name);
+    }
+    let mut command = Command::new("sudo");
+    command.arg(name);
+    command
+}
+
 /// Returns the cargo that runs this program, in the directory of the workspace.
 pub fn cargo() -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

@@ -6,27 +6,54 @@ use anyhow::Result;
 
 use crate::ask::Consent;
 use crate::report::Report;
-use crate::{host_packages, process, provision};
+use crate::{host_packages, process, provision, systems};
 
 /// What these tests are not.
 const SKIPPED: &str = "1 skipped: the driver loop on a real image of Haiku (`cargo xtask test --haiku \
                        IMAGE`)";
+const SKIPPED_SYSTEMS: &str = "skipped: the reboots of all systems but one (`cargo xtask test --lab \
+                               full`)";
 
-/// Installs and downloads what is missing, builds, and runs all tests.
-pub fn test(report: &Report, consent: Consent) -> Result<()> {
+/// What cargo is to test.
+const ALL: &[&str] = &["--workspace"];
+const REBOOTS: &[&str] = &["--package", "kireji", "--test", "reboots"];
+
+/// How many systems are rebooted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Systems {
+    /// The first, with every other test.
+    One,
+    /// All of them, and no other test.
+    Full,
+}
+
+/// Installs and downloads what is missing, builds, and runs the tests.
+pub fn test(report: &Report, consent: Consent, systems: Systems) -> Result<()> {
     let lab = prepare(report, consent)?;
+    let (stacks, words) = match systems {
+        Systems::One => (&systems::STACKS[..1], ALL),
+        Systems::Full => (&systems::STACKS[..], REBOOTS),
+    };
+    systems::provide(report, consent, stacks)?;
     report.stage("building", || {
-        process::run(process::cargo().args(["test", "--workspace", "--no-run", "--quiet"]))
+        process::run(process::cargo().arg("test").args(words).args(["--no-run", "--quiet"]))
     })?;
     report.stage("testing", || {
         let mut cargo = process::cargo();
-        cargo.args(["test", "--workspace", "--no-fail-fast"]);
+        cargo.arg("test").args(words).arg("--no-fail-fast");
+        if systems == Systems::Full {
+            // Two at once, on processors that are emulated, are slower than one after the other.
+            cargo.args(["--", "--include-ignored", "--test-threads=1", "--nocapture"]);
+        }
         if let Some(lab) = lab {
             cargo.env(lab::tools::LAB_DIR_VARIABLE, lab);
         }
         process::run(&mut cargo)
     })?;
-    report.say(SKIPPED);
+    if systems == Systems::One {
+        report.say(SKIPPED);
+        report.say(SKIPPED_SYSTEMS);
+    }
     Ok(())
 }
 

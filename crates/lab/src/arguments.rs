@@ -8,14 +8,13 @@ use crate::rig::{Backend, Bridge, BridgeKind, Card, Device, Iommu, Rig, Slot, Va
 /// What a rig's command line needs beside the rig.
 #[derive(Clone, Debug)]
 pub struct Parts {
-    /// The kernel.
-    pub kernel: PathBuf,
-    /// The initramfs.
-    pub initramfs: PathBuf,
+    /// What it starts from.
+    pub start: Start,
     /// Where the kernel's console goes.
     pub console: PathBuf,
-    /// The disk with QEMU for inner guests, where the rig has one.
-    pub tools: Option<ToolsDisk>,
+    /// What is in its memory from the start, as NVDIMMs: the disk with QEMU for inner guests, where
+    /// the rig has one, comes first.
+    pub memory_disks: Vec<MemoryDisk>,
     /// A disk file for each card that has one, in the order of the cards.
     pub disks: Vec<PathBuf>,
     /// What the QEMU at hand can do.
@@ -24,9 +23,42 @@ pub struct Parts {
     pub kvm: bool,
 }
 
-/// The read-only disk with QEMU for inner guests.
+/// What a rig starts from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ToolsDisk {
+pub enum Start {
+    /// A kernel that QEMU itself loads.
+    Kernel {
+        /// The kernel.
+        image: PathBuf,
+        /// Its initramfs.
+        initramfs: PathBuf,
+    },
+    /// The boot loader of a disk, by its firmware.
+    Disk {
+        /// The disk, in QEMU's own format.
+        image: PathBuf,
+        /// The firmware.
+        firmware: Firmware,
+    },
+}
+
+/// The firmware of a rig that starts from a disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Firmware {
+    /// QEMU's BIOS.
+    Bios,
+    /// UEFI, in flash memory.
+    Uefi {
+        /// The program.
+        code: PathBuf,
+        /// Its variables, which it writes to.
+        variables: PathBuf,
+    },
+}
+
+/// A read-only disk that is mapped into memory: the one with QEMU for inner guests, for instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemoryDisk {
     /// The image file.
     pub image: PathBuf,
     /// Its size in bytes.
@@ -47,11 +79,17 @@ pub struct Abilities {
 pub fn arguments(rig: &Rig, parts: &Parts) -> Vec<OsString> {
     let mut line = Line::default();
     line.pair("-name", format!("kireji-rig-{}", rig.name));
-    line.one("-nodefaults").one("-no-user-config").one("-no-reboot");
+    line.one("-nodefaults").one("-no-user-config");
     line.pair("-display", "none");
     machine(&mut line, rig, parts);
-    line.pair("-kernel", &parts.kernel).pair("-initrd", &parts.initramfs);
-    line.pair("-append", command_line(rig));
+    match &parts.start {
+        Start::Kernel { image, initramfs } => {
+            line.one("-no-reboot");
+            line.pair("-kernel", image).pair("-initrd", initramfs);
+            line.pair("-append", command_line(rig));
+        }
+        Start::Disk { image, firmware } => disk(&mut line, image, firmware),
+    }
     line.pair("-chardev", with_path("file,id=console,path=", &parts.console));
     line.pair("-serial", "chardev:console");
     line.pair("-chardev", "stdio,id=channel,signal=off").pair("-serial", "chardev:channel");
@@ -83,24 +121,51 @@ impl Line {
 }
 
 fn machine(line: &mut Line, rig: &Rig, parts: &Parts) {
-    let nvdimm = if parts.tools.is_some() { ",nvdimm=on" } else { "" };
+    let disks = &parts.memory_disks;
+    let nvdimm = if disks.is_empty() { "" } else { ",nvdimm=on" };
+    // Firmware in flash that is not to be protected from the system needs no SMM.
+    let smm = match &parts.start {
+        Start::Disk { firmware: Firmware::Uefi { .. }, .. } => ",smm=off",
+        _ => "",
+    };
     // VT-d remaps interrupts only when QEMU has the I/O APIC (QEMU, docs on intel-iommu).
-    line.pair("-machine", format!("q35,kernel-irqchip=split{nvdimm}"));
+    line.pair("-machine", format!("q35,kernel-irqchip=split{nvdimm}{smm}"));
     line.pair("-accel", if parts.kvm { "kvm" } else { "tcg,thread=multi" });
     line.pair("-cpu", if parts.kvm { "host" } else { "max" });
     line.pair("-smp", rig.cpus.to_string());
-    let Some(disk) = &parts.tools else {
+    if disks.is_empty() {
         line.pair("-m", format!("{}M", rig.memory_mib));
         return;
-    };
-    // An NVDIMM, because a disk controller would be one more PCI function in the rig.
-    let most = u64::from(rig.memory_mib) + disk.size.div_ceil(1 << 20) + 1024;
-    line.pair("-m", format!("{}M,slots=1,maxmem={most}M", rig.memory_mib));
-    let mut object =
-        with_path("memory-backend-file,id=tools,share=on,readonly=on,mem-path=", &disk.image);
-    object.push(format!(",size={}", disk.size));
-    line.pair("-object", object);
-    line.pair("-device", "nvdimm,memdev=tools,unarmed=on");
+    }
+    // NVDIMMs, because a disk controller would be one more PCI function in the rig.
+    let room: u64 = disks.iter().map(|disk| disk.size.div_ceil(1 << 20) + 1024).sum();
+    let most = u64::from(rig.memory_mib) + room;
+    line.pair("-m", format!("{}M,slots={},maxmem={most}M", rig.memory_mib, disks.len()));
+    for (number, disk) in disks.iter().enumerate() {
+        let name = format!("memory{number}");
+        let object = format!("memory-backend-file,id={name},share=on,readonly=on,mem-path=");
+        let mut object = with_path(&object, &disk.image);
+        object.push(format!(",size={}", disk.size));
+        line.pair("-object", object);
+        line.pair("-device", format!("nvdimm,memdev={name},unarmed=on"));
+    }
+}
+
+/// Where the system's own disk is, out of the way of the cards.
+const SYSTEM_DISK: &str = "1e.0";
+
+fn disk(line: &mut Line, image: &Path, firmware: &Firmware) {
+    if let Firmware::Uefi { code, variables } = firmware {
+        let code = with_path("if=pflash,format=raw,unit=0,readonly=on,file=", code);
+        line.pair("-drive", code);
+        line.pair("-drive", with_path("if=pflash,format=raw,unit=1,file=", variables));
+    }
+    // The overlay goes with the rig, so nothing is lost with the host's power that is wanted.
+    let node = "driver=qcow2,node-name=system,discard=unmap,cache.no-flush=on,\
+                file.driver=file,file.cache.no-flush=on,file.filename=";
+    line.pair("-blockdev", with_path(node, image));
+    let device = format!("virtio-blk-pci,drive=system,bus=pcie.0,addr={SYSTEM_DISK},bootindex=0");
+    line.pair("-device", device);
 }
 
 fn command_line(rig: &Rig) -> String {
@@ -222,12 +287,14 @@ mod tests {
         let disks = (0..rig.cards.iter().filter(|card| disk(card)).count())
             .map(|number| format!("/run/rig/disk{number}").into())
             .collect();
-        let tools = ToolsDisk { image: "/cache/tools.img".into(), size: 420 << 20 };
+        let tools = MemoryDisk { image: "/cache/tools.img".into(), size: 420 << 20 };
         Parts {
-            kernel: "/boot/vmlinuz".into(),
-            initramfs: "/run/rig/initramfs".into(),
+            start: Start::Kernel {
+                image: "/boot/vmlinuz".into(),
+                initramfs: "/run/rig/initramfs".into(),
+            },
             console: "/run/rig/console.log".into(),
-            tools: rig.qemu.then_some(tools),
+            memory_disks: rig.qemu.then_some(tools).into_iter().collect(),
             disks,
             abilities: Abilities { amd_dma_remap: true },
             kvm: false,
@@ -255,6 +322,21 @@ mod tests {
         let lines = lines(&rig, &parts);
         assert!(lines.contains("\namd-iommu,intremap=on\n"), "{lines}");
         assert!(lines.contains("-accel\nkvm\n-cpu\nhost\n"), "{lines}");
+    }
+
+    #[test]
+    fn a_rig_that_starts_from_its_disk() {
+        let text = SHIPPED.iter().find(|rig| rig.name == "twins").unwrap().text;
+        let rig = Rig::parse("twins", text).unwrap();
+        let firmware = Firmware::Uefi {
+            code: "/cache/OVMF_CODE_4M.fd".into(),
+            variables: "/run/rig/variables".into(),
+        };
+        let start = Start::Disk { image: "/run/rig/system.qcow2".into(), firmware };
+        let disk = |name: &str| MemoryDisk { image: name.into(), size: 4 << 20 };
+        let memory_disks = vec![disk("/cache/tools.img"), disk("/run/rig/payload.img")];
+        let parts = Parts { start, memory_disks, ..parts(&rig) };
+        insta::assert_snapshot!(lines(&rig, &parts));
     }
 
     #[test]

@@ -18,4 +18,5 @@ pub mod rig;
 pub mod run;
 pub mod shell;
 mod spawn;
+pub mod system;
 pub mod tools;

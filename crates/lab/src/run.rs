@@ -1,6 +1,6 @@
 //! Runs a command in a rig.
 
-mod failure;
+pub(crate) mod failure;
 mod input;
 
 use std::fs::File;
@@ -18,7 +18,7 @@ use tempfile::TempDir;
 pub use failure::LabError;
 pub(crate) use input::Input;
 
-use crate::arguments::{Abilities, Parts, arguments};
+use crate::arguments::{Abilities, Parts, Start, arguments};
 use crate::assemble::{Contents, assemble};
 use crate::channel::{Decoder, Message};
 use crate::disk;
@@ -153,14 +153,14 @@ impl Session {
         let initramfs = path("initramfs");
         let write = |source| LabError::write(&initramfs, source);
         tree.write(BufWriter::new(File::create(&initramfs).map_err(write)?)).map_err(write)?;
+        let start = Start::Kernel { image: host.locate(&kernel.image), initramfs };
         let parts = Parts {
-            kernel: host.locate(&kernel.image),
+            start,
             console: request.console.map_or_else(|| path("console.log"), Path::to_owned),
-            tools: tools.disk.clone().filter(|_| rig.qemu),
+            memory_disks: tools.disk.clone().filter(|_| rig.qemu).into_iter().collect(),
             disks: disks(runner, rig, dir.path())?,
             abilities: abilities(runner, rig, tools)?,
             kvm: request.kvm,
-            initramfs,
         };
         let log = path("qemu.log");
         let log = File::create(&log).map_err(|source| LabError::write(&log, source))?;
@@ -314,7 +314,7 @@ fn plan(request: Request<'_>, terminal: Option<Terminal>) -> Plan {
     }
 }
 
-fn disks(runner: &dyn Runner, rig: &Rig, dir: &Path) -> Result<Vec<PathBuf>, LabError> {
+pub(crate) fn disks(runner: &dyn Runner, rig: &Rig, dir: &Path) -> Result<Vec<PathBuf>, LabError> {
     let mut made = Vec::new();
     for card in &rig.cards {
         if Device::named(&card.device).is_some_and(Device::has_disk) {
@@ -326,7 +326,11 @@ fn disks(runner: &dyn Runner, rig: &Rig, dir: &Path) -> Result<Vec<PathBuf>, Lab
     Ok(made)
 }
 
-fn abilities(runner: &dyn Runner, rig: &Rig, tools: &Tools) -> Result<Abilities, LabError> {
+pub(crate) fn abilities(
+    runner: &dyn Runner,
+    rig: &Rig,
+    tools: &Tools,
+) -> Result<Abilities, LabError> {
     if rig.iommu != Iommu::Amd {
         return Ok(Abilities::default());
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use host::Sysroot;
 
-use crate::arguments::ToolsDisk;
+use crate::arguments::MemoryDisk;
 use guest::kernel::{Kernel, KernelError};
 
 /// The environment variable that names a provisioned lab's directory.
@@ -52,7 +52,7 @@ pub struct Tools {
     /// A static busybox to put into rigs, for a shell and the usual small commands.
     pub busybox: Option<PathBuf>,
     /// The disk with QEMU for inner guests.
-    pub disk: Option<ToolsDisk>,
+    pub disk: Option<MemoryDisk>,
     /// The release of the kernel on that disk.
     pub disk_release: Option<String>,
 }
@@ -79,7 +79,7 @@ impl Tools {
             qemu,
             kernel: Some(kernel),
             busybox: there("root/usr/bin/busybox"),
-            disk: Some(ToolsDisk { image: disk, size }),
+            disk: Some(MemoryDisk { image: disk, size }),
             disk_release: release,
         })
     }

@@ -161,7 +161,7 @@ fn status() -> String {
 }
 
 /// How the machine reaches its mirror: proxies, certificates, retries.
-fn machine_settings() -> Result<String> {
+pub fn machine_settings() -> Result<String> {
     let text = process::output(Command::new("apt-config").arg("dump"))?;
     let ours = |line: &&str| {
         ["http", "https", "Retries", "ForceIPv", "Check-", "Max-"]

@@ -4,9 +4,9 @@
 //! new enough, and are unpacked into a directory of the cache. The machine's own packages, lists and
 //! settings stay as they are, and none of it needs root.
 
-mod apt;
+pub mod apt;
 mod closure;
-mod sources;
+pub mod sources;
 mod tree;
 
 use std::collections::BTreeMap;
@@ -157,7 +157,8 @@ fn own(host: &Sysroot, release: &Release) -> Result<()> {
     Ok(())
 }
 
-fn cache_dir() -> Result<PathBuf> {
+/// The directory of what can be made again.
+pub fn cache_dir() -> Result<PathBuf> {
     let set = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
     let base = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
     Ok(base.context("neither XDG_CACHE_HOME nor HOME is set")?.join("kireji"))

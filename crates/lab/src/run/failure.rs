@@ -133,7 +133,7 @@ impl LabError {
 }
 
 /// Adds what QEMU (`log`) and the kernel (`console`) said last to an error that leaves it out.
-pub(super) fn explain(error: LabError, log: &Path, console: &Path) -> LabError {
+pub(crate) fn explain(error: LabError, log: &Path, console: &Path) -> LabError {
     match error {
         LabError::Ended { greeted, .. } => {
             let qemu = tail(log);
