@@ -51,6 +51,8 @@ fn whole_way(computer: &mut Computer<'_>, settle: &str) {
     assert_eq!(computer.driver(TWIN), "e1000e", "its twin was not meant");
     assert_eq!(computer.driver(OTHER_EDU), "");
     computer.kireji(&format!("selftest {NIC}"), 0);
+    // Idle, it sleeps under vfio-pci, and is looked at before the machine wakes it.
+    computer.sh(&format!("echo on > /sys/bus/pci/devices/0000:{EDU}/power/control"));
     println!("{}", computer.sh(&format!("rigtest inner-machine 0000:{EDU}")));
 
     println!("{}", computer.kireji("undo", 0));
@@ -61,6 +63,85 @@ fn whole_way(computer: &mut Computer<'_>, settle: &str) {
     computer.sh("rm -rf /root/.local; manifest /root/after");
     let differs = computer.run("diff /root/before /root/after");
     assert_eq!(differs.out, "", "the disk is not what it was");
+}
+
+/// The machine of [`TWINS`] once one card has moved and another sits where it was.
+const MOVED: &str = r#"
+description = "an edu where an e1000e was"
+iommu = "intel"
+memory-mib = 1024
+boot-limit-s = 1200
+bridge = [
+    { name = "port1", kind = "root-port", address = "05.0" },
+    { name = "port2", kind = "root-port", address = "06.0" },
+]
+card = [
+    { device = "edu", behind = "port1" },
+    { device = "e1000e", behind = "port2" },
+]
+"#;
+
+/// What the hook leaves alone, and why: a boot with `kireji.off`, and a card that moved.
+fn left_alone(computer: &mut Computer<'_>) {
+    computer.power_on(&rig(TWINS));
+    computer.sh("ln -s /payload/kireji /usr/bin/kireji; update-grub");
+    computer.kireji(&format!("reserve {NIC} --yes"), 0);
+
+    // What a person types at the boot loader, for one boot.
+    let menu = "/boot/grub/grub.cfg";
+    computer.sh(&format!("cp -p {menu} /root/menu; sed -i '/vmlinuz/s/$/ kireji.off/' {menu}"));
+    computer.reboot();
+    computer.sh(&format!("cp -p /root/menu {menu}; rm /root/menu"));
+    let said = computer.hook();
+    assert!(said.contains("kireji.off is on the command line: nothing is reserved"), "{said}");
+    assert_eq!(computer.driver(NIC), "e1000e");
+    let said = computer.kireji("verify", 1);
+    assert!(said.contains("FAIL        0000:01:00.0"), "{said}");
+
+    computer.reboot();
+    assert_eq!(computer.driver(NIC), "vfio-pci");
+
+    computer.sh("sync");
+    computer.power_on(&rig(MOVED));
+    let said = computer.hook();
+    let why = "0000:01:00.0: vendor is 0x1234, not 0x8086: another card, left alone";
+    assert!(said.contains(why), "{said}");
+    assert_eq!((computer.driver(NIC), computer.driver(TWIN)), (String::new(), "e1000e".into()));
+    let said = computer.kireji("verify", 1);
+    let moved = "the card moved to 0000:02:00.0; `kireji reserve 0000:02:00.0` points the \
+                 reservation there";
+    assert!(said.contains(moved), "{said}");
+    computer.kireji(&format!("reserve {TWIN} --yes"), 0);
+    computer.reboot();
+    assert_eq!((computer.driver(NIC), computer.driver(TWIN)), (String::new(), "vfio-pci".into()));
+    computer.kireji("verify", 0);
+}
+
+/// A trial holds for one boot; a power cycle goes back, and what is kept lasts.
+fn trial(computer: &mut Computer<'_>) {
+    computer.power_on(&rig(TWINS));
+    computer.sh("ln -s /payload/kireji /usr/bin/kireji; update-grub");
+    let said = computer.kireji(&format!("reserve {NIC} --trial --yes"), 0);
+    println!("{said}");
+    computer.sh("sync");
+    computer.reboot();
+    println!("{}", computer.hook());
+    assert_eq!(computer.driver(NIC), "vfio-pci", "the trial");
+
+    computer.power_on(&rig(TWINS));
+    let said = computer.hook();
+    assert!(said.contains("only a trial is reserved"), "{said}");
+    assert_eq!(computer.driver(NIC), "e1000e", "the power cycle");
+    computer.kireji("verify", 1);
+
+    computer.kireji("undo", 0);
+    computer.kireji(&format!("reserve {NIC} --trial --yes"), 0);
+    computer.reboot();
+    assert_eq!(computer.driver(NIC), "vfio-pci", "the second trial");
+    println!("{}", computer.kireji("verify --keep", 0));
+    computer.reboot();
+    assert_eq!(computer.driver(NIC), "vfio-pci", "what is kept");
+    computer.kireji("verify", 0);
 }
 
 #[test]
@@ -74,4 +155,16 @@ fn initramfs_tools_and_grub() {
 #[ignore = "a system of its own: `cargo xtask test --lab full`"]
 fn dracut_and_grub() {
     with_system("dracut-grub", &Firmware::Bios, |computer| whole_way(computer, "update-grub"));
+}
+
+#[test]
+#[ignore = "reboots of its own: `cargo xtask test --lab full`"]
+fn what_the_hook_leaves_alone() {
+    with_system("initramfs-tools-grub", &Firmware::Bios, left_alone);
+}
+
+#[test]
+#[ignore = "reboots of its own: `cargo xtask test --lab full`"]
+fn a_trial_is_one_boot() {
+    with_system("initramfs-tools-grub", &Firmware::Bios, trial);
 }

@@ -63,6 +63,16 @@ impl<R: Read + AsFd> Channel<R> {
         }
     }
 
+    /// Sends a script.
+    pub(super) fn send(&self, input: &mut UnixStream, script: &str) -> Result<(), LabError> {
+        if script.len() > SCRIPT_LIMIT {
+            let why = format!("a script of more than {SCRIPT_LIMIT} bytes");
+            return Err(LabError::Input(io::Error::new(io::ErrorKind::InvalidInput, why)));
+        }
+        let frame = format!("{}\n{script}", script.len());
+        input.write_all(frame.as_bytes()).map_err(LabError::Channel)
+    }
+
     /// Sends a script, and returns its answer.
     pub(super) fn run(
         &mut self,
@@ -70,12 +80,7 @@ impl<R: Read + AsFd> Channel<R> {
         script: &str,
         limit: Duration,
     ) -> Result<Done, LabError> {
-        if script.len() > SCRIPT_LIMIT {
-            let why = format!("a script of more than {SCRIPT_LIMIT} bytes");
-            return Err(LabError::Input(io::Error::new(io::ErrorKind::InvalidInput, why)));
-        }
-        let frame = format!("{}\n{script}", script.len());
-        input.write_all(frame.as_bytes()).map_err(LabError::Channel)?;
+        self.send(input, script)?;
         let deadline = Instant::now() + limit;
         loop {
             if let Some(done) = self.answered()? {

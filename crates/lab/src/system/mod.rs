@@ -131,7 +131,9 @@ impl<'a> Machine<'a> {
     /// # Errors
     /// The system does not go down, or does not come up again within the rig's time.
     pub fn reboot(&mut self) -> Result<Duration, LabError> {
-        self.run("systemctl --no-block reboot", Duration::from_secs(60))?;
+        let Some(running) = &mut self.running else { return Err(LabError::Channel(no_channel())) };
+        // The agent may be gone before it can answer.
+        running.channel.send(running.qemu.input(), "systemctl --no-block reboot")?;
         self.comes_up()
     }
 
