@@ -32,11 +32,18 @@ const TWIN: &str = "02:00.0";
 const EDU: &str = "00:08.0";
 const OTHER_EDU: &str = "00:09.0";
 
+/// Switches a new machine on, and has the system make what only it can make: its menu, for instance.
+fn start(computer: &mut Computer<'_>, settle: &str) {
+    computer.power_on(&rig(TWINS));
+    computer.sh("ln -s /payload/kireji /usr/bin; ln -s /lab/usr/share/qemu /lab/usr/share/OVMF \
+                 /lab/usr/share/seabios /usr/share");
+    computer.sh(settle);
+}
+
 /// The cards are reserved, proved, there after a reboot, driven, and their own drivers' again after
 /// another one; and the disk holds what it held at the start.
 fn whole_way(computer: &mut Computer<'_>, settle: &str) {
-    computer.power_on(&rig(TWINS));
-    computer.sh(&format!("ln -s /payload/kireji /usr/bin/kireji; {settle}"));
+    start(computer, settle);
     assert_eq!(computer.driver(NIC), "e1000e");
     computer.sh("manifest /root/before");
 
@@ -83,8 +90,7 @@ card = [
 
 /// What the hook leaves alone, and why: a boot with `kireji.off`, and a card that moved.
 fn left_alone(computer: &mut Computer<'_>) {
-    computer.power_on(&rig(TWINS));
-    computer.sh("ln -s /payload/kireji /usr/bin/kireji; update-grub");
+    start(computer, "update-grub");
     computer.kireji(&format!("reserve {NIC} --yes"), 0);
 
     // What a person types at the boot loader, for one boot.
@@ -117,10 +123,36 @@ fn left_alone(computer: &mut Computer<'_>) {
     computer.kireji("verify", 0);
 }
 
+/// A parameter in GRUB's settings has the kernel's IOMMU off, and another comes from a drop-in that is
+/// not ours: after the reservation the IOMMU is on, and after `undo` all is as it was.
+fn parameters(computer: &mut Computer<'_>) {
+    let off =
+        "s/^GRUB_CMDLINE_LINUX_DEFAULT=.*/GRUB_CMDLINE_LINUX_DEFAULT='quiet intel_iommu=off'/";
+    start(computer, &format!("sed -i \"{off}\" /etc/default/grub; update-grub"));
+    computer.reboot();
+    assert_eq!(computer.sh("ls /sys/class/iommu"), "");
+    let kept = "sha256sum /etc/default/grub /boot/grub/grub.cfg; ls /etc/default/grub.d";
+    let before = computer.sh(kept);
+
+    println!("{}", computer.kireji(&format!("reserve {NIC} --yes"), 0));
+    computer.reboot();
+    let line = computer.sh("cat /proc/cmdline");
+    assert!(line.contains(" intel_iommu=on") && !line.contains("intel_iommu=off"), "{line}");
+    assert!(line.contains(" no_timer_check") && line.contains(" quiet"), "{line}");
+    assert_eq!(computer.driver(NIC), "vfio-pci");
+    computer.kireji("verify", 0);
+    computer.kireji(&format!("selftest {NIC}"), 0);
+
+    computer.kireji("undo", 0);
+    assert_eq!(computer.sh(kept), before);
+    computer.reboot();
+    assert_eq!(computer.sh("ls /sys/class/iommu"), "");
+    assert_eq!(computer.driver(NIC), "e1000e");
+}
+
 /// A trial holds for one boot; a power cycle goes back, and what is kept lasts.
 fn trial(computer: &mut Computer<'_>) {
-    computer.power_on(&rig(TWINS));
-    computer.sh("ln -s /payload/kireji /usr/bin/kireji; update-grub");
+    start(computer, "update-grub");
     let said = computer.kireji(&format!("reserve {NIC} --trial --yes"), 0);
     println!("{said}");
     computer.sh("sync");
@@ -155,6 +187,13 @@ fn initramfs_tools_and_grub() {
 #[ignore = "a system of its own: `cargo xtask test --lab full`"]
 fn dracut_and_grub() {
     with_system("dracut-grub", &Firmware::Bios, |computer| whole_way(computer, "update-grub"));
+}
+
+/// The kernel's IOMMU is off by a parameter, which the plan takes out.
+#[test]
+#[ignore = "reboots of its own: `cargo xtask test --lab full`"]
+fn parameters_in_the_menu_of_grub() {
+    with_system("initramfs-tools-grub", &Firmware::Bios, parameters);
 }
 
 #[test]

@@ -92,13 +92,13 @@ fn what_was_added_to_the_command_line_goes_with_the_last_reservation() {
     let runner = FirstFails(RefCell::new(vec!["something that failed".to_owned()]));
     let (_, err) = kireji_with(&kernel, &YES, true, &runner);
     assert_eq!(kernel.tree.read("/etc/kireji/parameters"), "intel_iommu=on\n", "{err}");
-    assert!(kernel.tree.locate("/etc/default/grub.d/kireji.cfg").exists());
+    assert!(kernel.tree.locate("/etc/default/grub.d/zz-kireji.cfg").exists());
     // The next boot has it; the parameter is needed no less.
     kernel.tree.write("/sys/class/iommu/dmar0/x", "");
     let again = kireji(&kernel, &DRY);
     assert_eq!((again.out.as_str(), Code::from(Exit::Done)), ("", again.exit), "{}", again.err);
     let (_, err) = kireji_with(&kernel, &["release", "29:00", "--yes"], true, &runner);
-    assert!(!kernel.tree.locate("/etc/default/grub.d/kireji.cfg").exists(), "{err}");
+    assert!(!kernel.tree.locate("/etc/default/grub.d/zz-kireji.cfg").exists(), "{err}");
     assert!(!kernel.tree.locate("/etc/kireji").exists(), "{err}");
     assert_eq!(runner.0.borrow()[3..], ["update-initramfs", "update-grub"]);
 }

@@ -1,9 +1,9 @@
 //! A rig that starts from a disk of its own, by its firmware and its boot loader, as the machines of
 //! people do. It can be rebooted and lose its power, and commands can be run in it between.
 //!
-//! The system on the disk needs one thing for this: a unit that mounts the file system with the label
-//! [`PAYLOAD`] on a directory and starts `agent` there. All else comes with that file system, which is
-//! made anew for each machine.
+//! The system on the disk mounts the file system with the label [`PAYLOAD`], which is made anew for
+//! each machine, on a directory and starts `agent` there; and the lab's tools disk on [`MOUNT_POINT`],
+//! where the launchers of QEMU in the payload expect it.
 
 mod channel;
 
@@ -21,7 +21,7 @@ use crate::disk;
 use crate::rig::Rig;
 use crate::run::{LabError, abilities, disks, failure};
 use crate::spawn::Qemu;
-use crate::tools::Tools;
+use crate::tools::{LAUNCHED, MOUNT_POINT, Tools, launcher};
 
 use channel::Channel;
 pub use channel::Done;
@@ -203,12 +203,16 @@ fn overlay(runner: &dyn Runner, system: &System<'_>, overlay: &Path) -> Result<(
 fn payload(runner: &dyn Runner, system: &System<'_>, dir: &Path) -> Result<(), LabError> {
     use std::os::unix::fs::PermissionsExt;
     let tree = dir.join("payload");
-    let agent = tree.join("agent");
     std::fs::create_dir(&tree).map_err(|source| LabError::write(&tree, source))?;
-    let executable = std::fs::Permissions::from_mode(0o755);
-    std::fs::write(&agent, AGENT)
-        .and_then(|()| std::fs::set_permissions(&agent, executable))
-        .map_err(|source| LabError::write(&agent, source))?;
+    let shell = format!("{MOUNT_POINT}/usr/bin/busybox sh");
+    let launchers = LAUNCHED.map(|name| (name, launcher(MOUNT_POINT, &shell, name)));
+    for (name, text) in [("agent", AGENT.to_owned())].into_iter().chain(launchers) {
+        let path = tree.join(name);
+        let executable = std::fs::Permissions::from_mode(0o755);
+        std::fs::write(&path, text)
+            .and_then(|()| std::fs::set_permissions(&path, executable))
+            .map_err(|source| LabError::write(&path, source))?;
+    }
     let mut size = 0;
     for (source, name) in system.payload {
         let target = tree.join(name);

@@ -16,7 +16,8 @@ use crate::generator::Confidence;
 use crate::plan::{Command, Contents, Plan};
 
 pub(super) const DEFAULTS: &str = "/etc/default/grub";
-const DROP_IN: &str = "/etc/default/grub.d/kireji.cfg";
+/// The drop-ins are sourced by name, and one that comes later may set the words anew.
+const DROP_IN: &str = "/etc/default/grub.d/zz-kireji.cfg";
 /// The words of all entries, those of recovery included.
 pub(super) const VARIABLE: &str = "GRUB_CMDLINE_LINUX";
 /// The words of ordinary entries; where persons write too.
@@ -163,9 +164,9 @@ mod tests {
         @@ -1 +1 @@
         -GRUB_CMDLINE_LINUX_DEFAULT='quiet intel_iommu=off'
         +GRUB_CMDLINE_LINUX_DEFAULT='quiet'
-        # mode: 0644 /etc/default/grub.d/kireji.cfg
+        # mode: 0644 /etc/default/grub.d/zz-kireji.cfg
         --- /dev/null
-        +++ b/etc/default/grub.d/kireji.cfg
+        +++ b/etc/default/grub.d/zz-kireji.cfg
         @@ -0,0 +1,2 @@
         +# What the reserved cards need. Written by `kireji reserve`; `kireji undo` removes it.
         +GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX intel_iommu=on"
