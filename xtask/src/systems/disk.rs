@@ -119,3 +119,48 @@ fn install_grub(modules: &Path, image: &Path) -> Result<()> {
     disk.seek(SeekFrom::Start(BIOS_BOOT * SECTOR))?;
     Ok(disk.write_all(&core)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_images_of_grub_find_each_other() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("boot.img"), [0xb0; 512]).unwrap();
+        std::fs::write(dir.path().join("core.img"), [0xc0; 1300]).unwrap();
+        let image = dir.path().join("disk");
+        std::fs::write(&image, vec![0xdd; 2048 * 512]).unwrap();
+        install_grub(dir.path(), &image).unwrap();
+        let disk = std::fs::read(&image).unwrap();
+        assert_eq!(disk[..2], [0xb0; 2]);
+        assert_eq!(disk[0x5c..0x68], [0, 8, 0, 0, 0, 0, 0, 0, 0xb0, 0xb0, 0x90, 0x90]);
+        assert_eq!(disk[440..512], [0xdd; 72], "the disk's own identity and table");
+        let core = &disk[2048 * 512..];
+        assert_eq!(core[0x1f4..0x200], [1, 8, 0, 0, 0, 0, 0, 0, 2, 0, 0x20, 8]);
+        assert_eq!(core.len(), 3 * 512);
+        assert_eq!(core[1299..1301], [0xc0, 0], "whole sectors");
+        std::fs::write(dir.path().join("core.img"), [0; 2 << 20]).unwrap();
+        assert!(
+            install_grub(dir.path(), &image).is_err(),
+            "it would reach into the next partition"
+        );
+    }
+
+    #[test]
+    fn partitions_are_where_their_contents_go() {
+        for (firmware, first) in [(Firmware::Bios, BIOS_BOOT), (Firmware::Uefi, ESP)] {
+            let dir = tempfile::tempdir().unwrap();
+            let image = dir.path().join("disk");
+            File::create(&image).unwrap().set_len(SIZE).unwrap();
+            partition(&image, firmware).unwrap();
+            // The entries of the partition table are in sector 2, 128 bytes each, with the first
+            // sector at 32 (UEFI specification, "GPT Partition Entry Array").
+            let mut table = [0; 256];
+            use std::os::unix::fs::FileExt;
+            File::open(&image).unwrap().read_exact_at(&mut table, 2 * SECTOR).unwrap();
+            let start = |at: usize| u64::from_le_bytes(table[at..at + 8].try_into().unwrap());
+            assert_eq!((start(32), start(128 + 32)), (first, ROOT), "{firmware:?}");
+        }
+    }
+}

@@ -62,9 +62,9 @@ pub fn provide(report: &Report, consent: Consent, stacks: &[Stack]) -> Result<()
             continue;
         }
         consent.ask(&format!(
-            "install a {} of {} packages from {} for rigs, as root, into {}",
-            source.suite,
+            "make the system {} of packages of {} from {}, as root, in {}",
             stack.name,
+            source.suite,
             source.uri,
             dir.display()
         ))?;
@@ -108,7 +108,9 @@ impl Source {
 }
 
 fn make(report: &Report, stack: &Stack, source: &Source, home: &Path, stamp: &str) -> Result<()> {
-    let work = Work(home.join(format!("work-{}", std::process::id())));
+    let work = Work(home.join("work"));
+    // One that was killed left its own; the lock says that no other is at work.
+    work.remove()?;
     let new = work.0.join("new");
     std::fs::create_dir_all(&new)?;
     let root = work.0.join("root");
@@ -187,9 +189,53 @@ fn installed(root: &Path) -> Result<String> {
 /// A directory of root's files, removed in the end.
 struct Work(PathBuf);
 
+impl Work {
+    fn remove(&self) -> Result<()> {
+        process::output(process::as_root("rm").arg("-rf").arg(&self.0)).map(drop)
+    }
+}
+
 impl Drop for Work {
     fn drop(&mut self) {
-        // What stays is in the way of nothing.
-        drop(process::output(process::as_root("rm").arg("-rf").arg(&self.0)));
+        // What stays is removed by the next.
+        drop(self.remove());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debian_comes_from_the_machines_mirror_or_from_its_own() {
+        let list = "deb [signed-by=/k.gpg] http://mirror bookworm main\n\
+                    deb http://mirror forky main\n";
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("etc/apt/sources.list.d")).unwrap();
+        std::fs::write(dir.path().join("etc/apt/sources.list"), list).unwrap();
+        let host = Sysroot::at(dir.path()).unwrap();
+        for (release, expected) in [
+            ("ID=debian\nVERSION_CODENAME=bookworm", ["trixie", "http://mirror", "/k.gpg"]),
+            ("ID=debian\nVERSION_CODENAME=forky", ["forky", "http://mirror", KEYRING]),
+            ("ID=ubuntu\nVERSION_CODENAME=noble", ["trixie", MIRROR, KEYRING]),
+            ("ID=arch", ["trixie", MIRROR, KEYRING]),
+        ] {
+            let Source { suite, uri, signed_by } = Source::of(&host, &Release::parse(release));
+            assert_eq!([suite, uri, signed_by], expected, "{release}");
+        }
+    }
+
+    #[test]
+    fn another_recipe_is_another_disk() {
+        let source = |suite: &str| Source {
+            suite: suite.into(),
+            uri: MIRROR.into(),
+            signed_by: KEYRING.into(),
+        };
+        let mut stamps: Vec<_> = STACKS.iter().map(|stack| source("a").stamp(stack)).collect();
+        stamps.push(source("b").stamp(&STACKS[0]));
+        stamps.sort();
+        stamps.dedup();
+        assert_eq!(stamps.len(), STACKS.len() + 1);
     }
 }
