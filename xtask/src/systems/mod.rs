@@ -149,8 +149,17 @@ fn install(stack: &Stack, source: &Source, work: &Path, root: &Path) -> Result<(
     let settings = work.join("apt.conf");
     std::fs::write(&settings, provision::apt::machine_settings()?)?;
 
-    let mut command = process::as_root("mmdebstrap");
-    command.args(["--mode=root", "--variant=apt", "--format=directory", "--quiet"]);
+    // Its mounts go with it, however it ends.
+    let mut command = process::as_root("unshare");
+    command.args([
+        "--mount",
+        "--",
+        "mmdebstrap",
+        "--mode=root",
+        "--variant=apt",
+        "--format=directory",
+        "--quiet",
+    ]);
     command.arg(format!("--aptopt={}", settings.display()));
     command.arg("--aptopt=APT::Install-Recommends \"false\"");
     command.arg("--aptopt=Acquire::Languages \"none\"");
@@ -191,7 +200,9 @@ struct Work(PathBuf);
 
 impl Work {
     fn remove(&self) -> Result<()> {
-        process::output(process::as_root("rm").arg("-rf").arg(&self.0)).map(drop)
+        // What may still be mounted in there is the machine's own.
+        let mut remove = process::as_root("rm");
+        process::output(remove.args(["-rf", "--one-file-system"]).arg(&self.0)).map(drop)
     }
 }
 

@@ -98,9 +98,13 @@ const GRUB: Text = text(
      GRUB_CMDLINE_LINUX=\"console=ttyS0 no_timer_check\"\n",
 );
 
-/// Few modules, lightly packed: an emulated processor takes minutes for what is usual.
+/// Few modules, lightly packed: an emulated processor takes minutes for what is usual. The type of the
+/// root's file system is asked of its disk else, and there is none while the packages are installed.
 const INITRAMFS_TOOLS: [Text; 2] = [
-    text("etc/initramfs-tools/conf.d/rig", "MODULES=list\nCOMPRESS=gzip\nCOMPRESSLEVEL=1\n"),
+    text(
+        "etc/initramfs-tools/conf.d/rig",
+        "MODULES=list\nCOMPRESS=gzip\nCOMPRESSLEVEL=1\nFSTYPE=ext4\n",
+    ),
     text("usr/share/initramfs-tools/modules.d/rig", "virtio_pci\nvirtio_blk\next4\n"),
 ];
 
