@@ -31,7 +31,7 @@ impl Generator for Dracut {
     }
 
     fn confidence(&self) -> Confidence {
-        Confidence::RealTool
+        Confidence::Lab
     }
 
     fn files(&self) -> Vec<(&'static str, Contents)> {

@@ -31,7 +31,7 @@ impl Generator for InitramfsTools {
     }
 
     fn confidence(&self) -> Confidence {
-        Confidence::RealTool
+        Confidence::Lab
     }
 
     fn files(&self) -> Vec<(&'static str, Contents)> {
