@@ -57,11 +57,6 @@ impl Built {
     pub fn is_empty(&self) -> bool {
         self.files.is_empty()
     }
-
-    /// The file at a path.
-    pub fn file(&self, path: &str) -> Option<&Product> {
-        self.files.get(path)
-    }
 }
 
 impl Marks {
