@@ -80,7 +80,7 @@ pub enum LoginError {
     File(#[from] RunError),
 }
 
-/// Makes the keys of a run. `runner` runs programs as the user whom the run belongs to.
+/// Makes the keys of a run; to be called with the rights of the user whom the run belongs to.
 ///
 /// # Errors
 /// There is no ssh-keygen, or a file cannot be made.

@@ -58,7 +58,7 @@ impl Login {
 }
 
 /// The server's configuration (sshd_config(5)) where its files are in `directory`.
-pub fn configuration(directory: &str) -> String {
+fn configuration(directory: &str) -> String {
     format!(
         "# Written by kireji.\n\
          Port {PORT}\n\

@@ -64,6 +64,35 @@ fn a_card_goes_and_comes_back() {
     ");
 }
 
+/// The same as documents: a lease as `status` has it, and what became of each function.
+#[test]
+fn a_card_goes_and_comes_back_for_programs() {
+    let kernel = kernel(true);
+    let document = |args: &[&str]| -> serde_json::Value {
+        let ended = kireji(&kernel, args);
+        assert_eq!(ended.exit, Exit::Done, "{}", ended.err);
+        serde_json::from_str(&ended.out).expect("one document")
+    };
+    let taken = document(&["take", "01:00", "--json"]);
+    let status = document(&["status", "--json"]);
+    assert_eq!((&taken["schema"], &taken["nodes"]), (&1.into(), &serde_json::json!([])));
+    assert_eq!(taken["taken"][0]["drivers_before"], serde_json::json!(["e1000e", null]));
+    assert_eq!(taken["taken"], status["leases"]);
+    let back = document(&["return", "01:00", "--json"]);
+    assert_eq!(
+        back["returned"][0],
+        serde_json::json!({
+            "function": NIC,
+            "outcome": "back",
+            "driver": "e1000e",
+            "words": "0000:01:00.0 is back on e1000e",
+        })
+    );
+    assert_eq!(back["returned"][1]["driver"], serde_json::Value::Null);
+    let nothing = document(&["recover", "--json"]);
+    assert_eq!(nothing["returned"], serde_json::json!([]));
+}
+
 #[test]
 fn without_an_iommu_it_is_refused_and_when_allowed_rolled_back() {
     let kernel = kernel(false);

@@ -235,9 +235,10 @@ impl RunDirectory {
     /// The file cannot be written.
     pub fn put(&self, name: &str, bytes: &[u8]) -> Result<(), RunError> {
         let (path, new) = (self.path.join(name), self.path.join(format!(".{name}.new")));
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
-        let written = options.open(&new).and_then(|mut file| file.write_all(bytes));
+        // What is there was left by somebody who was killed. Nothing that is there is written to, for
+        // in a user's directory it may be a link.
+        drop(std::fs::remove_file(&new));
+        let written = new_file(&new).and_then(|mut file| file.write_all(bytes));
         written.map_err(RunError::at("write", &new))?;
         self.hand_over(&new)?;
         std::fs::rename(&new, &path).map_err(RunError::at("write", &path))

@@ -13,6 +13,9 @@ use super::{outcome, recover, refuse};
 pub struct Args {
     /// The card, or a function of it
     address: Named,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
 }
 
 /// Returns a card that [`super::take::hold`] took.
@@ -20,7 +23,7 @@ pub struct Args {
 /// # Errors
 /// As [`run`].
 pub(super) fn card(address: Named, context: &mut Context<'_>) -> Result<Exit, CommandError> {
-    run(&Args { address }, context)
+    run(&Args { address, json: false }, context)
 }
 
 /// Returns the card.
@@ -51,9 +54,7 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
             .hint("the lease stays: `kireji return` tries again, `kireji status` shows it"),
         other => outcome::take_error(other),
     })?;
-    for one in &restored {
-        writeln!(context.out, "{}", outcome::restored_in_words(one))?;
-    }
+    outcome::tell(&restored, args.json, context)?;
     Ok(outcome::restored_exit(&restored))
 }
 

@@ -1,11 +1,13 @@
 //! How what the keeper says becomes words and exit codes.
 
 use host::journal::JournalError;
+use pci::Address;
+use serde::Serialize;
 use vfio::take::{
-    Damaged, LeaseError, RestoreError, Restored, State, TakeError, Work, WriteFailure,
+    Damaged, LeaseError, RestoreError, Restored, State, TakeError, Unwell, Work, WriteFailure,
 };
 
-use crate::{CommandError, Exit};
+use crate::{CommandError, Context, Exit};
 
 /// What can still become of a write that hangs.
 const ENDED_AFTER_ALL: &str = "should it end after all, `kireji recover` restores the card";
@@ -66,7 +68,7 @@ fn refused_exit(failure: &WriteFailure) -> Exit {
     }
 }
 
-pub(super) fn taken(address: pci::Address, state: &State) -> CommandError {
+pub(super) fn taken(address: Address, state: &State) -> CommandError {
     let busy = |message| CommandError::new(Exit::Busy, message).code("E-BUSY");
     match state {
         State::Busy { pid } => busy(format!("{address} is held by process {pid}")),
@@ -109,6 +111,51 @@ pub(super) fn damaged(damaged: &Damaged) -> CommandError {
 /// Says what a helper does.
 pub(super) fn work_in_words(work: &Work) -> String {
     format!("process {} writes `{}` to {}", work.pid, work.value, work.path)
+}
+
+/// What became of one function, for programs.
+#[derive(Debug, Serialize)]
+pub(super) struct Returned {
+    function: Address,
+    outcome: &'static str,
+    driver: Option<String>,
+    words: String,
+}
+
+impl From<&Restored> for Returned {
+    fn from(one: &Restored) -> Self {
+        let (function, outcome, driver) = match one {
+            Restored::Back(function, binding) => (*function, "back", binding.driver.clone()),
+            Restored::Foreign(function, driver) => (*function, "foreign", Some(driver.clone())),
+            Restored::Gone(function) => (*function, "gone", None),
+            Restored::Unwell(
+                Unwell::AllOnes(function)
+                | Unwell::StuckInD3(function)
+                | Unwell::ResetFailed(function, _),
+            ) => (*function, "unwell", None),
+        };
+        Self { function, outcome, driver, words: restored_in_words(one) }
+    }
+}
+
+/// Says what became of each function: in words, or as a document.
+pub(super) fn tell(
+    restored: &[Restored],
+    is_json: bool,
+    context: &mut Context<'_>,
+) -> Result<(), CommandError> {
+    #[derive(Serialize)]
+    struct Document {
+        returned: Vec<Returned>,
+    }
+    if is_json {
+        let returned = restored.iter().map(Returned::from).collect();
+        return super::print_json(context, Document { returned });
+    }
+    for one in restored {
+        writeln!(context.out, "{}", restored_in_words(one))?;
+    }
+    Ok(())
 }
 
 /// Says what became of one function.

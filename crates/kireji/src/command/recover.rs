@@ -9,13 +9,17 @@ use super::{change, outcome};
 
 /// Arguments of `recover`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
 
 /// Restores every card whose process is provably gone.
 ///
 /// # Errors
 /// A card could not be restored, or its lease not be used; those that could are.
-pub fn run(_: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
+pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
     super::need_root(context)?;
     change::take_back_pending(context)?;
     // What is begun is brought to its end, which is near.
@@ -23,11 +27,12 @@ pub fn run(_: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
     let keeper = Keeper::new(context.host, context.writer);
     let recovered = keeper.recover().map_err(outcome::lease_error)?;
     let damaged = keeper.damaged().map_err(outcome::lease_error)?;
-    if recovered.is_empty() && damaged.is_empty() {
+    if recovered.is_empty() && damaged.is_empty() && !args.json {
         writeln!(context.out, "Nothing to recover.")?;
     }
     let mut exit = Exit::Done;
     let mut failed = None;
+    let mut all = Vec::new();
     for Recovery { outcome: became, .. } in recovered {
         let restored = match became {
             Ok(restored) => restored,
@@ -39,13 +44,12 @@ pub fn run(_: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
                 continue;
             }
         };
-        for one in &restored {
-            writeln!(context.out, "{}", outcome::restored_in_words(one))?;
-        }
         if exit == Exit::Done {
             exit = outcome::restored_exit(&restored);
         }
+        all.extend(restored);
     }
+    outcome::tell(&all, args.json, context)?;
     for error in damaged.iter().map(outcome::damaged) {
         if let Some(earlier) = failed.replace(error) {
             earlier.report(context.err);

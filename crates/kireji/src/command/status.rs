@@ -35,8 +35,9 @@ struct AtBoot {
     standing: Standing,
 }
 
+/// A lease, for programs.
 #[derive(Serialize)]
-struct Row {
+pub(super) struct Row {
     card: pci::Address,
     functions: Vec<pci::Address>,
     purpose: Purpose,
@@ -133,7 +134,7 @@ fn held_table(leases: &[Held], damaged: &[Damaged]) -> Table {
     table
 }
 
-fn row(held: &Held) -> Row {
+pub(super) fn row(held: &Held) -> Row {
     let before = held.lease.before.iter();
     Row {
         card: held.lease.card,

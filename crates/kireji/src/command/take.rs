@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use host::{Program, Sysroot};
 use pci::{Address, Host, Named};
+use serde::Serialize;
 use vfio::take::{Binding, Held, Keeper, Purpose, Recipient, State, VFIO_PCI};
 
 use crate::signals::Signals;
 use crate::{CommandError, Context, Exit, user};
 
 use super::refuse::{self, Allowed};
-use super::{outcome, recover};
+use super::{outcome, recover, status};
 
 /// Arguments of `take`.
 #[derive(Debug, clap::Args)]
@@ -26,6 +27,16 @@ pub struct Args {
     /// Say what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
+    /// Print one JSON document
+    #[arg(long, conflicts_with = "dry_run")]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Document {
+    taken: Vec<status::Row>,
+    /// What was given to the user of `--for`.
+    nodes: Vec<String>,
 }
 
 /// Takes cards for the runs of this process, as a person would take them.
@@ -37,7 +48,7 @@ pub(super) fn hold(
     allowed: Allowed,
     context: &mut Context<'_>,
 ) -> Result<Exit, CommandError> {
-    run(&Args { addresses, user: None, allowed, dry_run: false }, context)
+    run(&Args { addresses, user: None, allowed, dry_run: false, json: false }, context)
 }
 
 /// Takes the card.
@@ -63,6 +74,15 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
         .map_err(outcome::take_error)?;
     if signals.came() {
         return bring_back(&keeper, &taken, context);
+    }
+    if args.json {
+        let nodes = match user {
+            Some(_) => vfio::take::nodes(context.host, &functions)?,
+            None => Vec::new(),
+        };
+        let taken = taken.iter().map(status::row).collect();
+        super::print_json(context, Document { taken, nodes })?;
+        return Ok(Exit::Done);
     }
     for (address, before) in taken.iter().flat_map(|held| &held.lease.before) {
         let driver = before.driver.as_deref().unwrap_or("no driver");

@@ -1,13 +1,15 @@
 //! How a run lets a person in with `kireji ssh`.
 
+use guest::launch::as_user;
 use guest::login::{self, Access};
 use guest::machine::Machine;
 use guest::rundir::RunDirectory;
 use haiku::login::{Login, PORT};
+use host::SystemRunner;
 
 use crate::{CommandError, Context};
 
-use super::qemu::with_runner;
+use super::checks::denied;
 use super::session::run_error;
 use super::{Args, GuestKind};
 
@@ -36,10 +38,14 @@ pub(super) fn keys(
     let why = match why_not(args) {
         Some(why) => why.to_owned(),
         None if !has_port => "the guest has no network of QEMU's; `--net user` gives it one".into(),
-        None => match with_runner(context, |runner| login::make_keys(runner, run)) {
-            Ok(login) => return Ok(Some(login)),
-            Err(error) => format!("its keys could not be made: {error}"),
-        },
+        None => {
+            let user = context.vars.user.as_ref();
+            let made = as_user(user, || login::make_keys(&SystemRunner, run));
+            match made.map_err(|error| denied(error, user))? {
+                Ok(login) => return Ok(Some(login)),
+                Err(error) => format!("its keys could not be made: {error}"),
+            }
+        }
     };
     login::record(run, &Access::None { why }).map_err(run_error)?;
     Ok(None)

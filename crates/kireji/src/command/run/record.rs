@@ -9,7 +9,7 @@ use haiku::install::Change;
 use haiku::kdl::Panic;
 use pci::Address;
 use serde::Serialize;
-use vfio::take::{Restored, Unwell};
+use vfio::take::Restored;
 
 use crate::command::outcome;
 use crate::shown::{Filter, escaped};
@@ -60,7 +60,7 @@ pub(super) enum Told<'a> {
     /// The run has taken functions from their drivers.
     Taken { functions: &'a [Address] },
     /// What became of a function that the run had taken.
-    Returned { function: Address, outcome: &'static str, driver: Option<&'a str>, words: &'a str },
+    Returned(outcome::Returned),
     /// What was put into the guest's disk.
     Installed { changes: &'a [Change] },
     /// The panic of the guest's kernel.
@@ -109,18 +109,7 @@ impl Record {
 
     /// Tells what became of a function.
     pub(super) fn tell_restored(&mut self, one: &Restored, context: &mut Context<'_>) {
-        let words = outcome::restored_in_words(one);
-        let (function, outcome, driver) = match one {
-            Restored::Back(function, binding) => (*function, "back", binding.driver.as_deref()),
-            Restored::Foreign(function, driver) => (*function, "foreign", Some(driver.as_str())),
-            Restored::Gone(function) => (*function, "gone", None),
-            Restored::Unwell(
-                Unwell::AllOnes(function)
-                | Unwell::StuckInD3(function)
-                | Unwell::ResetFailed(function, _),
-            ) => (*function, "unwell", None),
-        };
-        self.tell(&Told::Returned { function, outcome, driver, words: &words }, context);
+        self.tell(&Told::Returned(one.into()), context);
     }
 
     /// Records how the run ended, whatever that was, and says it.
