@@ -244,6 +244,24 @@ fn files_go_into_the_overlay_and_come_out_at_the_end() {
     assert_eq!(of("verdict")["exit_code"], 21);
 }
 
+/// With gdb a person looks, as long as they want.
+#[test]
+fn a_guest_that_panicked_waits_for_gdb() {
+    let place = Place::new();
+    let script = said(&format!("{CLAIM}{LOADED}{PANIC}")).debugger("");
+    let ended = place.run_driver(&script, &["--gdb", "--timeout", "6", "--json"]);
+    let err = text(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(21), "{err}");
+    assert!(err.contains("gdb -ex 'target remote 127.0.0.1:1234'"), "{err}");
+    let out = text(&ended.stdout);
+    let last = out.lines().rfind(|line| line.contains("\"event\":\"stopping\"")).unwrap();
+    let last: serde_json::Value = serde_json::from_str(last).unwrap();
+    assert!(last["ms"].as_u64() >= Some(6000), "{out}");
+    let run: serde_json::Value = serde_json::from_str(out.lines().next().unwrap()).unwrap();
+    let log = Path::new(run["directory"].as_str().unwrap()).join("serial.log");
+    assert!(!std::fs::read_to_string(log).unwrap().contains("kdebug> bt"));
+}
+
 /// A genuine crash of a driver, whose debugger answers as it did then.
 #[test]
 fn a_panic_is_asked_about_and_told_with_its_frames() {

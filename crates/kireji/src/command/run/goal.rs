@@ -188,7 +188,8 @@ pub(super) fn goal(
         fail: fail.clone(),
         test,
         idle: idle_timeout.map(Duration::from_secs),
-        keep: *keep,
+        // Who looks with gdb stops the guest, and looks longer than a run lasts.
+        keep: *keep || args.gdb.is_some(),
         memory: memory_mib << 20,
     };
     if goal.idle.is_none() && goal.is_any() {

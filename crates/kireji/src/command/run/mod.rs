@@ -160,7 +160,7 @@ pub struct Args {
     #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true, help_heading = "Run")]
     extra_qemu_arg: Vec<OsString>,
     /// Open QEMU's stub for gdb at this port of the loopback interface, and print how to start gdb
-    /// with the kernel's symbols
+    /// with the kernel's symbols; the guest is left running, also in its debugger
     #[arg(
         long,
         value_name = "PORT",
