@@ -1,6 +1,7 @@
 #!/bin/sh
 # Writes what the system's disk holds to the file $1: each file with its mode, owner and contents. The
-# images of the initramfs differ in times whenever they are built, so they are told by their members.
+# images of the initramfs differ in times whenever they are built, so they are told by their members, without
+# the one in which dracut writes down how it was called.
 set -e
 export LC_ALL=C
 
@@ -29,4 +30,4 @@ tell() (
         tell "$work" "$image: "
         rm -rf "$work"
     done
-} | sort > "$1"
+} | grep -v /lib/dracut/build-parameter.txt | sort > "$1"
