@@ -146,7 +146,7 @@ impl Placer {
     pub(crate) fn knowledge(self) -> Option<Knowledge> {
         let (name, confidence) = match self {
             Self::Generator => return None,
-            Self::KernelInstall => ("kernel-install", Confidence::RealTool),
+            Self::KernelInstall => ("kernel-install", Confidence::Lab),
             Self::Sdbootutil => ("sdbootutil", Confidence::Source),
             Self::LimineEntryTool => ("limine-entry-tool", Confidence::Hearsay),
             Self::ProxmoxBootTool => ("proxmox-boot-tool", Confidence::Source),
