@@ -7,7 +7,7 @@ mod machine;
 
 use lab::arguments::Firmware;
 
-use machine::{Computer, rig, with_system};
+use machine::{Computer, rig, uefi, with_system};
 
 /// Two cards of one kind, and two others of another kind.
 const TWINS: &str = r#"
@@ -208,4 +208,20 @@ fn what_the_hook_leaves_alone() {
 #[ignore = "reboots of its own: `cargo xtask test --lab full`"]
 fn a_trial_is_one_boot() {
     with_system("initramfs-tools-grub", &Firmware::Bios, trial);
+}
+
+#[test]
+#[ignore = "a system of its own: `cargo xtask test --lab full`"]
+fn initramfs_tools_and_systemd_boot() {
+    with_system("initramfs-tools-systemd-boot", &uefi(), |computer| {
+        whole_way(computer, "update-initramfs -u");
+    });
+}
+
+#[test]
+#[ignore = "a system of its own: `cargo xtask test --lab full`"]
+fn initramfs_tools_and_unified_images() {
+    with_system("initramfs-tools-uki", &uefi(), |computer| {
+        whole_way(computer, "update-initramfs -u");
+    });
 }
