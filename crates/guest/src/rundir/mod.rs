@@ -56,7 +56,13 @@ pub enum RunError {
         #[source]
         source: io::Error,
     },
-    /// There is no run of that name.
+    /// There is no run at all.
+    #[error("there was no run yet: {} has none", base.display())]
+    None {
+        /// Where runs are kept.
+        base: PathBuf,
+    },
+    /// There is no run of that name, or more than one that begins so.
     #[error("there is no run {id} in {}", base.display())]
     Unknown {
         /// The name.

@@ -85,9 +85,10 @@ pub fn list(host: &Sysroot, base: &Path) -> Result<Vec<Run>, RunError> {
 /// There is none, or `base` cannot be read.
 pub fn find(host: &Sysroot, base: &Path, id: Option<&str>) -> Result<Run, RunError> {
     let mut runs = list(host, base)?;
-    let unknown =
-        || RunError::Unknown { id: id.unwrap_or_default().to_owned(), base: base.to_owned() };
-    let Some(wanted) = id else { return runs.pop().ok_or_else(unknown) };
+    let Some(wanted) = id else {
+        return runs.pop().ok_or_else(|| RunError::None { base: base.to_owned() });
+    };
+    let unknown = || RunError::Unknown { id: wanted.to_owned(), base: base.to_owned() };
     if let Some(exact) = runs.iter().position(|run| run.id == wanted) {
         return Ok(runs.swap_remove(exact));
     }

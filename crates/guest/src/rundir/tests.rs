@@ -111,7 +111,7 @@ fn only_what_killed_runs_left_is_swept() {
 #[test]
 fn a_run_is_found_by_name_by_its_start_and_as_the_last() {
     let f = fixture();
-    assert!(matches!(find(&f.host, &f.base, None), Err(RunError::Unknown { .. })));
+    assert!(matches!(find(&f.host, &f.base, None), Err(RunError::None { .. })));
     for millis in [1, 2, 100] {
         RunDirectory::create(&f.base, now(millis), &meta(f.owner.clone()), None).unwrap();
     }

@@ -1,9 +1,8 @@
 //! `kireji control`: what a person wants of a guest that runs.
 
 use guest::door::{self, DoorError, Order};
-use guest::rundir;
 
-use super::run::run_error;
+use super::runs;
 use crate::{CommandError, Context, Exit};
 
 /// What is to be done with the guest.
@@ -33,8 +32,7 @@ pub struct Args {
 /// # Errors
 /// There is no such run, it is over, or QEMU does not do it.
 pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
-    let base = context.vars.state.join("runs");
-    let run = rundir::find(context.host, &base, args.run.as_deref()).map_err(run_error)?;
+    let run = runs::find(args.run.as_deref(), context)?;
     let (order, done) = match args.order {
         Wanted::Reset => (Order::Reset, "was reset"),
         Wanted::Nmi => (Order::Nmi, "got a non-maskable interrupt"),

@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 use guest::launch::as_user;
 use guest::login::{self, Access, CONFIG};
 use guest::qemu::{Family, Part};
-use guest::rundir::{self, Run, RunError, State};
+use guest::rundir::{self, Run, State};
 use host::Program;
 
 use crate::{Code, CommandError, Context, Exit};
 
 use super::run::{denied, run_error};
+use super::runs;
 
 /// How long a guest may take to answer where nobody says: a translated processor is slow.
 const LIMIT: u64 = 120;
@@ -37,12 +38,7 @@ pub(super) struct Wait {
 pub(super) fn find(name: Option<&str>, context: &Context<'_>) -> Result<Run, CommandError> {
     let base = context.vars.state.join("runs");
     let run = match name {
-        Some(_) => rundir::find(context.host, &base, name).map_err(|error| match error {
-            RunError::Unknown { .. } => {
-                CommandError::from_source(Exit::Usage, error).hint("`kireji runs` lists them")
-            }
-            error => run_error(error),
-        })?,
+        Some(_) => runs::find(name, context)?,
         None => {
             let runs = rundir::list(context.host, &base).map_err(run_error)?;
             let last = runs.iter().rfind(|run| run.state == State::Running).or(runs.last());

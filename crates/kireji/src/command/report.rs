@@ -4,13 +4,12 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use guest::rundir;
 use pci::scrub::Scrub;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
 use super::image::host_failed;
-use super::run::run_error;
+use super::runs;
 use super::snapshot;
 use crate::{CommandError, Context, Exit};
 
@@ -35,8 +34,7 @@ pub struct Args {
 /// # Errors
 /// There is no such run, or a file cannot be read or written.
 pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
-    let base = context.vars.state.join("runs");
-    let run = rundir::find(context.host, &base, args.run.as_deref()).map_err(run_error)?;
+    let run = runs::find(args.run.as_deref(), context)?;
     let scrub = scrub(context)?;
     let default = || PathBuf::from(format!("kireji-{}.zip", run.id));
     let output = args.output.clone().unwrap_or_else(default);

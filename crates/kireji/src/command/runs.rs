@@ -77,21 +77,26 @@ fn in_words(state: &State) -> String {
     }
 }
 
+/// Finds a run: the one that is named, or the last.
+///
+/// # Errors
+/// There is none, or the runs cannot be read.
+pub(super) fn find(name: Option<&str>, context: &Context<'_>) -> Result<Run, CommandError> {
+    let base = context.vars.state.join("runs");
+    rundir::find(context.host, &base, name).map_err(|error| match error {
+        rundir::RunError::Unknown { .. } => {
+            CommandError::from_source(Exit::Usage, error).hint("`kireji runs` lists them")
+        }
+        error => run_error(error),
+    })
+}
+
 /// Shows the log of a run.
 ///
 /// # Errors
 /// There is no such run, its log cannot be read, or the output not written.
 pub fn log(args: &LogArgs, context: &mut Context<'_>) -> Result<Exit, CommandError> {
-    let base = context.vars.state.join("runs");
-    let run = rundir::find(context.host, &base, args.run.as_deref()).map_err(|error| {
-        match (&error, &args.run) {
-            // A run that the user named is an argument; that there was none at all is not.
-            (rundir::RunError::Unknown { .. }, Some(_)) => {
-                CommandError::from_source(Exit::Usage, error).hint("`kireji runs` lists them")
-            }
-            _ => run_error(error),
-        }
-    })?;
+    let run = find(args.run.as_deref(), context)?;
     let path = if args.qemu { run.qemu_log() } else { run.serial_log() };
     let unreadable =
         |source| run_error(rundir::RunError::Io { verb: "read", path: path.clone(), source });

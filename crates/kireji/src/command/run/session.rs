@@ -60,7 +60,7 @@ pub(crate) fn launcher(context: &Context<'_>) -> Launcher {
 pub(crate) fn run_error(error: RunError) -> CommandError {
     let exit = match &error {
         RunError::Io { source, .. } => Exit::of_io(source),
-        RunError::Unknown { .. } => Exit::HostCannot,
+        RunError::None { .. } | RunError::Unknown { .. } => Exit::HostCannot,
     };
     CommandError::from_source(exit, error)
 }
