@@ -25,7 +25,13 @@ pub(super) fn options(args: &Args) -> Result<(), CommandError> {
         (args.state.is_some(), "`--state`"),
         (args.persist, "`--persist`"),
         (disk, "`--disk-bus`"),
+        (args.goal.has_drivers(), "`--driver`"),
+        (!args.goal.put.is_empty(), "`--put`"),
+        (!args.goal.get.is_empty(), "`--get`"),
+        (args.goal.test.is_some(), "`--test`"),
     ];
+    let of_lines =
+        [(args.goal.until.is_some(), "`--until`"), (!args.goal.fail.is_empty(), "`--fail`")];
     let of_linux = [(args.kernel.is_some(), "`--kernel`"), (args.dhcp, "`--dhcp`")];
     let allowed = &args.allowed;
     let of_cards = [
@@ -42,6 +48,9 @@ pub(super) fn options(args: &Args) -> Result<(), CommandError> {
     let usage = |message: String| Err(CommandError::new(Exit::Usage, message));
     if let (true, Some(option)) = (linux, given(&of_haiku)) {
         return usage(format!("{option} is for Haiku: the reference guest has no disk"));
+    }
+    if let (true, Some(option)) = (linux, given(&of_lines)) {
+        return usage(format!("{option} is for Haiku: the reference guest reports by itself"));
     }
     if let (false, Some(option)) = (linux, given(&of_linux)) {
         return usage(format!("{option} is for the reference guest, `--guest linux`"));

@@ -110,7 +110,19 @@ fn put(text: &str) -> Result<Put, String> {
     let parts = text.split_once(':').filter(|(source, to)| !source.is_empty() && !to.is_empty());
     let (source, destination) = parts.ok_or("SOURCE:DESTINATION takes two paths")?;
     let source = std::path::absolute(source).map_err(|error| error.to_string())?;
-    Ok(Put { source, destination: of_volume(destination).to_owned() })
+    let mut path = of_volume(destination).to_owned();
+    if path.split('/').any(|part| part == "." || part == "..") {
+        return Err(
+            "DESTINATION begins at the root of the guest's disk, without `.` or `..`".into()
+        );
+    }
+    // A directory, so the file keeps its name.
+    if path.is_empty() || destination.ends_with('/') {
+        let name = source.file_name().and_then(|name| name.to_str());
+        let name = name.ok_or("SOURCE has no name that the guest could use")?;
+        path = format!("{path}/{name}").trim_start_matches('/').to_owned();
+    }
+    Ok(Put { source, destination: path })
 }
 
 /// A target of jam; what begins with a dash would be an option of it.
@@ -124,7 +136,7 @@ fn target(text: &str) -> Result<String, String> {
 /// A path of the guest's, from the root of its volume.
 pub(super) fn of_volume(path: &str) -> &str {
     path.strip_prefix("/boot")
-        .filter(|rest| rest.starts_with('/'))
+        .filter(|rest| rest.is_empty() || rest.starts_with('/'))
         .unwrap_or(path)
         .trim_matches('/')
 }
@@ -192,7 +204,8 @@ pub(super) fn goal(
         keep: *keep || args.gdb.is_some(),
         memory: memory_mib << 20,
     };
-    if goal.idle.is_none() && goal.is_any() {
+    // At a breakpoint it says nothing for as long as somebody looks.
+    if goal.idle.is_none() && goal.is_any() && args.gdb.is_none() {
         let is_native = accelerator == Accelerator::Kvm;
         goal.idle = Some(if is_native { IDLE } else { IDLE_TRANSLATED });
     }
@@ -201,6 +214,8 @@ pub(super) fn goal(
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
 
     #[test]
@@ -219,17 +234,41 @@ mod tests {
     }
 
     #[test]
+    fn who_looks_with_gdb_has_time() {
+        let goal = |words: &[&str]| {
+            let words = [&["x.iso", "--until", "x"], words].concat();
+            let line = super::super::project::Line::try_parse_from(words).unwrap();
+            super::goal(&line.args, Vec::new(), None, Accelerator::Kvm, 1)
+        };
+        assert_eq!(goal(&[]).idle, Some(IDLE));
+        assert_eq!(goal(&["--gdb"]).idle, None);
+        assert_eq!(goal(&["--gdb", "1", "--idle-timeout", "9"]).idle, Some(Duration::from_secs(9)));
+    }
+
+    #[test]
     fn paths_of_the_guest_are_of_its_volume() {
         for (path, expected) in [
             ("/boot/home/x", "home/x"),
             ("home/x", "home/x"),
             ("/bootstrap/x", "bootstrap/x"),
-            ("/boot", "boot"),
+            ("/boot", ""),
+            ("boot", "boot"),
         ] {
             assert_eq!(of_volume(path), expected);
         }
         let put = put("/tmp/a:/boot/home/b").unwrap();
         assert_eq!((put.source, &*put.destination), (PathBuf::from("/tmp/a"), "home/b"));
-        assert!(super::put("a:").is_err());
+        for (text, expected) in [
+            ("/tmp/a:/boot/home/", Some("home/a")),
+            ("/tmp/a:/boot", Some("a")),
+            ("/tmp/a:/", Some("a")),
+            ("/:/boot/", None),
+            ("a:", None),
+            ("a:../../x", None),
+            ("a:home/./x", None),
+        ] {
+            let put = super::put(text).ok().map(|put| put.destination);
+            assert_eq!(put.as_deref(), expected, "{text}");
+        }
     }
 }
