@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
@@ -241,7 +241,7 @@ impl AsUser<'_> {
             .args(&program.args)
             .stdin(program.stdin.clone())
             .limit(program.limit);
-        Ok(Program { directory: program.directory.clone(), ..launched })
+        Ok(Program { directory: program.directory.clone(), apart: program.apart, ..launched })
     }
 }
 
@@ -253,9 +253,10 @@ impl Runner for AsUser<'_> {
     fn follow(
         &self,
         program: &Program,
+        stop: Option<BorrowedFd<'_>>,
         each: &mut dyn FnMut(&[u8]),
     ) -> Result<ExitStatus, RunError> {
-        self.runner.follow(&self.launched(program)?, each)
+        self.runner.follow(&self.launched(program)?, stop, each)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::process::{PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 /// What is kept of each output stream, in bytes; the rest is read and dropped, so that the program
 /// never blocks on us.
@@ -18,6 +18,9 @@ const OUTPUT_LIMIT: u64 = 4 << 20;
 
 /// What is shown at once of a program that is followed, in bytes.
 const PIECE: usize = 16 << 10;
+
+/// How long a program that is interrupted may take to clean up.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// A program to run to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,6 +129,12 @@ pub enum RunError {
         /// How long it might have taken.
         limit: Duration,
     },
+    /// It was ended because its caller is to end.
+    #[error("{} was interrupted", executable.display())]
+    Interrupted {
+        /// The executable.
+        executable: PathBuf,
+    },
     /// Its end or its output could not be waited for.
     #[error("lost track of {}", executable.display())]
     Lost {
@@ -146,13 +155,15 @@ pub trait Runner: std::fmt::Debug {
     fn run(&self, program: &Program) -> Result<Finished, RunError>;
 
     /// Runs `program` with nothing on standard input, and shows what it writes to either stream
-    /// when it comes. Returns its status.
+    /// when it comes. Returns its status. When `stop` becomes readable, the program is ended: with
+    /// all of its process group, if it has one of its own.
     ///
     /// # Errors
-    /// As of [`run`](Self::run).
+    /// As of [`run`](Self::run), and [`RunError::Interrupted`].
     fn follow(
         &self,
         program: &Program,
+        _stop: Option<BorrowedFd<'_>>,
         each: &mut dyn FnMut(&[u8]),
     ) -> Result<ExitStatus, RunError> {
         let finished = self.run(program)?;
@@ -196,6 +207,7 @@ impl Runner for SystemRunner {
     fn follow(
         &self,
         program: &Program,
+        stop: Option<BorrowedFd<'_>>,
         each: &mut dyn FnMut(&[u8]),
     ) -> Result<ExitStatus, RunError> {
         let started = Instant::now();
@@ -212,15 +224,19 @@ impl Runner for SystemRunner {
         let mut piece = vec![0; PIECE];
         loop {
             let timeout = timeout(left()).map_err(lost(program))?;
-            let mut waits = [
+            let mut waits = vec![
                 PollFd::new(&reader, PollFlags::IN),
                 PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN),
             ];
+            waits.extend(stop.map(|stop| PollFd::from_borrowed_fd(stop, PollFlags::IN)));
             match rustix::event::poll(&mut waits, Some(&timeout)) {
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(errno) => return Err(lost(program)(errno.into())),
                 Ok(0) => break,
                 Ok(_) => {}
+            }
+            if waits.get(2).is_some_and(|stop| !stop.revents().is_empty()) {
+                return interrupt(&mut child, program);
             }
             // Something that it left running may keep the pipe open for ever.
             if waits[0].revents().is_empty() {
@@ -266,6 +282,27 @@ fn end(child: &mut Child, program: &Program, limit: Duration) -> Result<ExitStat
         child.wait().map_err(lost(program))?;
     }
     Err(timed_out(program, child))
+}
+
+/// Ends the child, and what it started in its process group: with SIGTERM, and if that does not help
+/// with SIGKILL.
+fn interrupt(child: &mut Child, program: &Program) -> Result<ExitStatus, RunError> {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let group = pid.filter(|_| program.apart);
+    let kill = |signal| match (group, pid) {
+        (Some(group), _) => kill_process_group(group, signal),
+        (None, Some(pid)) => rustix::process::kill_process(pid, signal),
+        (None, None) => Ok(()),
+    };
+    // It is not reaped yet, so its number is still its own; if it has ended, that is what is wanted.
+    kill(Signal::TERM).unwrap_or_default();
+    if !wait_for_exit(child, GRACE).map_err(lost(program))? {
+        kill(Signal::KILL).unwrap_or_default();
+    }
+    if wait_for_exit(child, Duration::from_millis(200)).map_err(lost(program))? {
+        child.wait().map_err(lost(program))?;
+    }
+    Err(RunError::Interrupted { executable: program.executable.clone() })
 }
 
 fn timed_out(program: &Program, child: &Child) -> RunError {
@@ -369,14 +406,15 @@ mod tests {
     fn what_a_program_writes_is_shown_when_it_comes() {
         let program = Program::new("sh").args(["-c", "echo one; echo two >&2; exit 3"]);
         let mut all = Vec::new();
-        let status = SystemRunner.follow(&program, &mut |piece| all.extend_from_slice(piece));
+        let status = SystemRunner.follow(&program, None, &mut |piece| all.extend_from_slice(piece));
         assert_eq!(status.unwrap().code(), Some(3));
         assert_eq!(all, b"one\ntwo\n");
         // What it leaves running holds nobody up, be the pipe open or closed.
         for script in ["sleep 600 & echo $!", "exec >&- 2>&-; exit 0"] {
             let mut said = Vec::new();
             let program = Program::new("sh").args(["-c", script]).limit(Duration::from_secs(60));
-            let ended = SystemRunner.follow(&program, &mut |piece| said.extend_from_slice(piece));
+            let ended =
+                SystemRunner.follow(&program, None, &mut |piece| said.extend_from_slice(piece));
             assert!(ended.unwrap().success(), "{script}");
             let pid = String::from_utf8(said).unwrap().trim().parse().ok();
             let pid = pid.and_then(rustix::process::Pid::from_raw);
@@ -386,9 +424,33 @@ mod tests {
         }
         let program = Program::new("sh").args(["-c", "echo slow; exec sleep 600"]);
         let program = program.limit(Duration::from_millis(300));
-        let ended = SystemRunner.follow(&program, &mut |_| ());
+        let ended = SystemRunner.follow(&program, None, &mut |_| ());
         assert!(matches!(ended, Err(RunError::TimedOut { .. })), "{ended:?}");
-        let missing = SystemRunner.follow(&Program::new("/nonexistent/program"), &mut |_| ());
+        let missing = SystemRunner.follow(&Program::new("/nonexistent/program"), None, &mut |_| ());
         assert!(matches!(missing, Err(RunError::Start { .. })), "{missing:?}");
+    }
+
+    #[test]
+    fn a_program_that_is_followed_ends_with_all_it_started() {
+        let (stop, mut ring) = std::os::unix::net::UnixStream::pair().unwrap();
+        // Its child holds the pipe open, and says who it is.
+        let program = Program::new("sh").args(["-c", "sleep 600 & echo $!; wait"]).apart();
+        let mut said = Vec::new();
+        let ended = SystemRunner.follow(&program, Some(stop.as_fd()), &mut |piece| {
+            said.extend_from_slice(piece);
+            ring.write_all(b"!").unwrap();
+        });
+        assert!(matches!(ended, Err(RunError::Interrupted { .. })), "{ended:?}");
+        let child: i32 = String::from_utf8(said).unwrap().trim().parse().unwrap();
+        let started = Instant::now();
+        // Whoever reaps it may take a while; a zombie does nothing any more.
+        let is_alive = || {
+            let stat = std::fs::read_to_string(format!("/proc/{child}/stat"));
+            stat.is_ok_and(|stat| !stat.contains(") Z "))
+        };
+        while is_alive() {
+            assert!(started.elapsed() < Duration::from_secs(60), "{child} lives");
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 }

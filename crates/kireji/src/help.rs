@@ -86,9 +86,9 @@ Examples:
   kireji run                                    the default target of kireji.toml
   sudo kireji run --guest linux --device 29:00  does passthrough work with this card at all?
 
-Exit codes: 0 the guest shut down, 2 usage, 10 refused, 11 the host cannot, 12 in use, 13 more rights \
+Exit codes: 0 the guest shut down or showed what it was to, 1 the build failed, 2 usage, 10 refused, 11 the host cannot, 12 in use, 13 more rights \
 are needed, 14 QEMU is missing or unfit, 15 the image is damaged, 16 no space, 20 its test failed, 21 the guest panicked, \
-22 it hung, 23 it reset itself, 24 it did not boot, 25 its driver did not drive the card, 27 the card \
+22 it hung, 23 it reset itself, 24 it did not boot, 25 its driver did not drive the card, 26 a program crashed, 27 the card \
 is unwell, 28 it ended without proof, 29 QEMU crashed, 130 interrupted.";
 
 /// After the options of `backtrace`.

@@ -39,16 +39,19 @@ struct Document {
     nodes: Vec<String>,
 }
 
-/// Takes cards for the runs of this process, as a person would take them.
+/// Takes cards for the runs of this process, as a person would take them, and returns the addresses
+/// under which each is returned; none if a signal came meanwhile.
 ///
 /// # Errors
-/// As [`run`].
+/// As [`run`]; the cards are back then, as far as they can be.
 pub(super) fn hold(
     addresses: Vec<Named>,
     allowed: Allowed,
     context: &mut Context<'_>,
-) -> Result<Exit, CommandError> {
-    run(&Args { addresses, user: None, allowed, dry_run: false, json: false }, context)
+) -> Result<Vec<Address>, CommandError> {
+    let args = Args { addresses, user: None, allowed, dry_run: false, json: false };
+    let taken = take(&args, None, context)?;
+    Ok(taken.iter().map(|held| held.lease.card).collect())
 }
 
 /// Takes the card.
@@ -58,48 +61,67 @@ pub(super) fn hold(
 pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
     if !args.dry_run {
         super::need_root(context)?;
-        recover::first(context)?;
     }
     let user = args.user.as_deref().map(|name| recipient(name, context)).transpose()?;
-    let host = Host::read(context.host)?;
-    let functions = refuse::check(context, &host, &args.addresses, &args.allowed)?;
     if args.dry_run {
+        let host = Host::read(context.host)?;
+        let functions = refuse::check(context, &host, &args.addresses, &args.allowed)?;
         return plan(&functions, user.as_ref(), context);
     }
-    load_vfio(context)?;
-    let keeper = Keeper::new(context.host, context.writer);
-    let signals = Signals::catch()?;
-    let taken = keeper
-        .take_all(&by_card(&host, &functions), Purpose::Hold, user.as_ref())
-        .map_err(outcome::take_error)?;
-    if signals.came() {
-        return bring_back(&keeper, &taken, context);
+    let taken = take(args, user.as_ref(), context)?;
+    if taken.is_empty() {
+        return Ok(Exit::Interrupted);
     }
+    let before = taken.iter().flat_map(|held| &held.lease.before);
+    let nodes = match user {
+        Some(_) => {
+            let functions: Vec<_> = before.clone().map(|(address, _)| *address).collect();
+            vfio::take::nodes(context.host, &functions)?
+        }
+        None => Vec::new(),
+    };
     if args.json {
-        let nodes = match user {
-            Some(_) => vfio::take::nodes(context.host, &functions)?,
-            None => Vec::new(),
-        };
         let taken = taken.iter().map(status::row).collect();
         super::print_json(context, Document { taken, nodes })?;
         return Ok(Exit::Done);
     }
-    for (address, before) in taken.iter().flat_map(|held| &held.lease.before) {
+    for (address, before) in before {
         let driver = before.driver.as_deref().unwrap_or("no driver");
         match before.is_vfio() {
             true => writeln!(context.out, "{address} stays on {driver}")?,
             false => writeln!(context.out, "{address} went from {driver} to vfio-pci")?,
         }
     }
-    if let Some(user) = &user {
-        for node in vfio::take::nodes(context.host, &functions)? {
-            writeln!(context.out, "{node} belongs to {user} until the card is returned")?;
-        }
+    for (user, node) in user.iter().flat_map(|user| nodes.iter().map(move |node| (user, node))) {
+        writeln!(context.out, "{node} belongs to {user} until the card is returned")?;
     }
     for held in &taken {
         writeln!(context.err, "return it with `kireji return {}`", held.lease.card)?;
     }
     Ok(Exit::Done)
+}
+
+/// Takes the cards; none if a signal came meanwhile.
+fn take(
+    args: &Args,
+    user: Option<&Recipient>,
+    context: &mut Context<'_>,
+) -> Result<Vec<Held>, CommandError> {
+    super::need_root(context)?;
+    recover::first(context)?;
+    let host = Host::read(context.host)?;
+    let functions = refuse::check(context, &host, &args.addresses, &args.allowed)?;
+    load_vfio(context)?;
+    let keeper = Keeper::new(context.host, context.writer);
+    let signals = Signals::catch()?;
+    let taken = keeper
+        .take_all(&by_card(&host, &functions), Purpose::Hold, user)
+        .map_err(outcome::take_error)?;
+    if signals.came() {
+        bring_back(&keeper, &taken, context)?;
+        return Ok(Vec::new());
+    }
+    Ok(taken)
 }
 
 /// The functions of each card: a card has a lease of its own, and is returned by itself.
@@ -117,7 +139,7 @@ fn bring_back(
     keeper: &Keeper<'_>,
     taken: &[Held],
     context: &mut Context<'_>,
-) -> Result<Exit, CommandError> {
+) -> Result<(), CommandError> {
     let mut failed = None;
     for held in taken.iter().rev() {
         match keeper.give_back(held, &[]) {
@@ -133,7 +155,7 @@ fn bring_back(
             }
         }
     }
-    failed.map_or(Ok(Exit::Interrupted), Err)
+    failed.map_or(Ok(()), Err)
 }
 
 /// Says what a take would do, or fails as it would.

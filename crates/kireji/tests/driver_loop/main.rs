@@ -9,6 +9,7 @@ mod packaged;
 mod place;
 mod real;
 mod tree;
+mod watch;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -224,14 +225,21 @@ fn files_go_into_the_overlay_and_come_out_at_the_end() {
     let put = format!("{}:/boot/home/a/note", place.path("note"));
     let get = format!("/boot/home/a/note:{}", place.path("back"));
     let log = format!("{}:system/var/log/syslog", place.path("note"));
+    std::fs::write(place.path("precious"), "mine").unwrap();
+    let no_file = format!("/boot/home:{}", place.path("precious"));
     let script = said(&format!("{CLAIM}{LOADED}{PANIC}")).debugger("");
-    let more = ["--put", &put, "--put", &log, "--get", &get, "--get", "/boot/missing", "--json"];
+    let more = ["--put", &put, "--put", &log, "--get", &get, "--get", "/boot/missing"];
+    let more = [&more[..], &["--get", &no_file, "--json"]].concat();
     let ended = place.run_driver(&script, &more);
     let err = text(&ended.stderr);
     assert_eq!(ended.status.code(), Some(21), "{err}");
     assert!(std::fs::read(&image).unwrap() == before, "the image was written");
     assert_eq!(std::fs::read_to_string(place.path("back")).unwrap(), "hello");
     assert!(err.contains("WARNING: cannot copy /boot/missing"), "{err}");
+    assert_eq!(std::fs::read_to_string(place.path("precious")).unwrap(), "mine");
+    // The system log comes without a driver too.
+    let other = place.run(&said("").shut_down(), &["--put", &log]);
+    assert!(text(&other.stderr).contains("/boot/system/var/log/syslog -> "));
     let events: Vec<serde_json::Value> =
         text(&ended.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let directory = Path::new(events[0]["directory"].as_str().unwrap());
@@ -328,42 +336,21 @@ fn a_verdict_is_told_to_machines() {
     let ended = place.run_driver(&passed, &["--junit", &junit, "--quiet"]);
     assert!(!text(&ended.stderr).contains("Mounted boot partition"), "{}", text(&ended.stderr));
     assert!(std::fs::read_to_string(&junit).unwrap().contains("failures=\"0\""));
-}
-
-/// Each save is a run; the one that goes on is ended for it, and Ctrl-C ends all.
-#[test]
-fn a_change_runs_the_guest_again() {
-    let place = Place::new();
-    let driver_file = place.path("legacy");
-    std::fs::copy(driver("legacy.so"), &driver_file).unwrap();
-    let script = said(LOADED);
-    let mut command =
-        script.command(Path::new(env!("CARGO_BIN_EXE_kireji")), fake(), place.0.path());
-    command.arg(place.path("haiku.image")).args(["--emulate", "edu", "--watch"]);
-    command.args(["--driver", &driver_file, "--until", "never"]);
-    let log = std::fs::File::create(place.path("log")).unwrap();
-    let mut child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-    let said = || std::fs::read_to_string(place.path("log")).unwrap();
-    let wait = |what: &str, times: usize| {
-        let started = std::time::Instant::now();
-        while said().matches(what).count() < times {
-            assert!(started.elapsed() < Duration::from_secs(60), "{what}: {}", said());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    };
-    wait("guest: loaded", 1);
-    // The guest waits for a line that never comes, and is ended by the change.
-    std::fs::copy(driver("legacy.so"), &driver_file).unwrap();
-    wait("guest: loaded", 2);
-    // A driver that no kernel loads is told, and the next is waited for.
-    std::fs::copy(driver("default.so"), &driver_file).unwrap();
-    wait("no DT_HASH", 1);
-    wait("Waiting for a change", 1);
-    std::fs::copy(driver("legacy.so"), &driver_file).unwrap();
-    wait("guest: loaded", 3);
-    let pid = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(130), "{}", said());
+    // What a former run left there is no result of one that does not come so far.
+    let bad = driver("default.so");
+    for (more, code, says) in [
+        (["--driver", bad.to_str().unwrap()], 25, "<failure type=\"25\""),
+        (["--build", "false"], 1, "<error type=\"1\""),
+    ] {
+        let ended = place.run(&passed, &[&more[..], &["--junit", &junit, "--github"]].concat());
+        let (err, report) = (text(&ended.stderr), std::fs::read_to_string(&junit).unwrap());
+        assert_eq!(ended.status.code(), Some(code), "{err}");
+        assert!(report.contains(says), "{report}");
+        assert!(err.contains("::error title=kireji run"), "{err}");
+    }
+    let ended = place.run_driver(&passed, &["--junit", "/nonexistent/j.xml"]);
+    let err = text(&ended.stderr);
+    assert!(err.contains("cannot write /nonexistent/j.xml") && !err.contains("run "), "{err}");
 }
 
 /// A project's directory: the daily command is `kireji run`.

@@ -151,7 +151,7 @@ pub fn prepare(args: &PrepareArgs, context: &mut Context<'_>) -> Result<Exit, Co
     let preparing = Preparing { directory: directory.clone(), name: part.clone() };
     let run = Args { preparing: Some(preparing), ..line.args };
     let signals = Signals::catch()?;
-    let ended = once(&run, context, &signals, &|| ()).and_then(|done| match done.exit {
+    let ended = once(&run, context, &signals, &|build| build()).and_then(|done| match done.exit {
         Exit::Done if done.shut_down => {
             let finish = || finish(&directory, &part, &name);
             as_user(user.as_ref(), finish).map_err(|error| denied(error, user.as_ref()))??;

@@ -1,11 +1,13 @@
 //! `--build`: a program that makes the driver, before anything else.
 
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
-use host::{Program, Runner};
+use host::{Program, RunError, Runner};
 
 use crate::shown::{Filter, plain};
+use crate::signals::Signals;
 use crate::{CommandError, Context, Exit};
 
 use super::Args;
@@ -25,29 +27,32 @@ const KEPT: usize = 64 << 10;
 pub(super) fn run(
     words: &Words,
     args: &Args,
+    signals: &Signals,
     context: &mut Context<'_>,
 ) -> Result<(), CommandError> {
     let Some((executable, words)) = words.0.split_first() else { return Ok(()) };
     let program = Program { directory: args.project.clone(), ..Program::new(executable) };
-    execute(program.args(words), args.quiet, &mut Vec::new(), context)
+    execute(program.args(words), args.quiet, &mut Vec::new(), signals, context)
 }
 
 /// Runs a program that builds something, as the user whom the run belongs to. What it says is shown
 /// meanwhile, unless that is not wanted; the last lines of it are left in `tail`.
 ///
 /// # Errors
-/// It cannot be started, or fails; the reasons are then the last lines, if nothing was shown.
+/// It cannot be started, is interrupted, or fails; the reasons are then the last lines, if nothing was shown.
 pub(super) fn execute(
     program: Program,
     is_quiet: bool,
     tail: &mut Vec<String>,
+    signals: &Signals,
     context: &mut Context<'_>,
 ) -> Result<(), CommandError> {
     let words = program.args.iter().map(|word| word.to_string_lossy());
     let words: Vec<_> =
         std::iter::once(program.executable.to_string_lossy()).chain(words).collect();
     writeln!(context.err, "build: {}", plain(&words.join(" ")))?;
-    let program = program.limit(LIMIT);
+    // Its end is the affair of this process, whether a signal came from the terminal or not.
+    let program = program.limit(LIMIT).apart();
     let (mut filter, mut said) = (Filter::default(), Vec::new());
     let mut err = anstream::stderr();
     let mut each = |piece: &[u8]| {
@@ -58,9 +63,16 @@ pub(super) fn execute(
             drop(err.write_all(&filter.feed(piece)));
         }
     };
-    let status = with_runner(context, |runner: &dyn Runner| runner.follow(&program, &mut each));
+    let stop = Some(signals.as_fd());
+    let status =
+        with_runner(context, |runner: &dyn Runner| runner.follow(&program, stop, &mut each));
     drop(err.write_all(filter.reset()));
-    let status = status.map_err(|error| CommandError::from_source(Exit::No, error))?;
+    let status = status.map_err(|error| match error {
+        RunError::Interrupted { .. } => {
+            CommandError::new(Exit::Interrupted, "the build was interrupted")
+        }
+        error => CommandError::from_source(Exit::No, error),
+    })?;
     let said = String::from_utf8_lossy(&said);
     let lines: Vec<_> = said.lines().map(plain).collect();
     tail.extend(lines.into_iter().rev().take(TAIL).rev());

@@ -1,12 +1,86 @@
 //! A verdict for machines that run tests: a JUnit file, and annotations of a GitHub workflow.
 
 use std::fmt::Write;
-use std::path::Path;
-use std::time::Duration;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use crate::{CommandError, Exit};
+use guest::launch::as_user;
+
+use crate::{CommandError, Context, Exit};
 
 use super::super::image::host_failed;
+use super::Args;
+use super::checks::denied;
+
+/// Where machines hear of a verdict, each once.
+#[derive(Debug)]
+pub(super) struct Machines {
+    junit: Option<(PathBuf, File)>,
+    has_annotations: bool,
+    begun: Instant,
+    has_told: bool,
+}
+
+impl Machines {
+    /// Opens the JUnit file with the rights of the user whom the run belongs to. It is empty then:
+    /// what a former run left in it is no result of this one.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(super) fn open(args: &Args, context: &Context<'_>) -> Result<Self, CommandError> {
+        let user = context.vars.user.as_ref();
+        let open = |path: &Path| {
+            let created = as_user(user, || File::create(path)).map_err(|e| denied(e, user))?;
+            created.map_err(|source| host_failed("write", path, source))
+        };
+        let junit = match &args.goal.junit {
+            Some(path) if !args.dry_run => Some((path.clone(), open(path)?)),
+            _ => None,
+        };
+        let is_workflow = std::env::var_os("GITHUB_ACTIONS").is_some_and(|set| set == "true");
+        let has_annotations = !args.dry_run && (args.goal.github || is_workflow);
+        Ok(Self { junit, has_annotations, begun: Instant::now(), has_told: false })
+    }
+
+    /// Tells a verdict.
+    pub(super) fn tell(
+        &mut self,
+        told: &Told<'_>,
+        context: &mut Context<'_>,
+    ) -> Result<(), CommandError> {
+        self.has_told = true;
+        if let Some((path, mut file)) = self.junit.take() {
+            let written = file.write_all(told.junit().as_bytes());
+            written.map_err(|source| host_failed("write", &path, source))?;
+        }
+        if self.has_annotations {
+            writeln!(context.err, "{}", told.annotation())?;
+        }
+        Ok(())
+    }
+
+    /// Tells how a run ended that did not come so far as to tell it.
+    pub(super) fn tell_early(
+        &mut self,
+        args: &Args,
+        exit: Exit,
+        words: &str,
+        reasons: &[String],
+        context: &mut Context<'_>,
+    ) -> Result<(), CommandError> {
+        if self.has_told {
+            return Ok(());
+        }
+        let files = args.goal.driver.iter().filter_map(|path| path.file_stem());
+        let mut names: Vec<_> = files.map(|name| name.to_string_lossy().into_owned()).collect();
+        names.extend(args.goal.jam.iter().cloned());
+        let name = if names.is_empty() { "guest".to_owned() } else { names.join(" ") };
+        let took = self.begun.elapsed();
+        self.tell(&Told { name: &name, exit, words, reasons, took }, context)
+    }
+}
 
 /// A verdict, as others are told of it.
 #[derive(Clone, Copy, Debug)]
@@ -51,11 +125,6 @@ impl Told<'_> {
         };
         text.push_str("  </testcase>\n</testsuite>\n");
         text
-    }
-
-    /// Writes the JUnit file.
-    pub(super) fn write_junit(&self, path: &Path) -> Result<(), CommandError> {
-        std::fs::write(path, self.junit()).map_err(|source| host_failed("write", path, source))
     }
 
     /// The verdict as a workflow command

@@ -298,7 +298,7 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
     }
     // From here on a signal must not end the process before the cards are back.
     let signals = Signals::catch()?;
-    Ok(once(args, context, &signals, &|| ())?.exit)
+    Ok(once(args, context, &signals, &|build| build())?.exit)
 }
 
 /// What became of a run.
@@ -309,24 +309,49 @@ struct Done {
     shut_down: bool,
 }
 
-/// Runs the guest once; `built` is called when what it is made of is as it will be used.
+/// Builds what the guest is made of, by calling what it is given.
+type Build<'a> = &'a dyn Fn(
+    &mut dyn FnMut() -> Result<tree::Made, CommandError>,
+) -> Result<tree::Made, CommandError>;
+
+/// Runs the guest once, and tells machines how that ended, whatever the end.
 fn once(
     args: &Args,
     context: &mut Context<'_>,
     signals: &Signals,
-    built: &dyn Fn(),
+    build: Build<'_>,
+) -> Result<Done, CommandError> {
+    let mut machines = ci::Machines::open(args, context)?;
+    let ended = attempt(args, context, signals, build, &mut machines);
+    let told = match &ended {
+        Ok(_) if args.dry_run => Ok(()),
+        Ok(done) => machines.tell_early(args, done.exit, "It was interrupted.", &[], context),
+        Err(error) => {
+            let words = verdict::sentence(&error.to_string());
+            machines.tell_early(args, error.exit(), &words, error.all_reasons(), context)
+        }
+    };
+    ended.and_then(|done| told.map(|()| done))
+}
+
+fn attempt(
+    args: &Args,
+    context: &mut Context<'_>,
+    signals: &Signals,
+    build: Build<'_>,
+    machines: &mut ci::Machines,
 ) -> Result<Done, CommandError> {
     let requested = Instant::now();
     let mut timeline = Timeline::new(requested);
-    if let (Some(words), false) = (&args.goal.build, args.dry_run) {
-        build::run(words, args, context)?;
+    let made = build(&mut || {
+        if let (Some(words), false) = (&args.goal.build, args.dry_run) {
+            build::run(words, args, signals, context)?;
+        }
+        tree::build(args, signals, context)
+    })?;
+    if args.goal.build.is_some() && !args.dry_run || !made.drivers.is_empty() {
         timeline.mark("build");
     }
-    let made = tree::build(args, context)?;
-    if !made.drivers.is_empty() {
-        timeline.mark("build");
-    }
-    built();
     let user = context.vars.user.clone();
     let image = args.image.as_deref().map(|path| prepare::read_image(path, user.as_ref()));
     let image = image.transpose()?;
@@ -394,7 +419,7 @@ fn once(
     record.keep(fetched);
     prepare::clean_up(&*guest, &record.directory);
     timeline.mark("verdict");
-    told(args, &load, &timeline, &ended, &mut record, context);
+    told(args, &load, &timeline, &ended, (&mut record, machines), context);
     let shut_down = record.shut_down;
     Ok(Done { exit: record.close(ended, context)?, shut_down })
 }
@@ -405,7 +430,7 @@ fn told(
     load: &files::Load,
     timeline: &Timeline,
     ended: &Ended,
-    record: &mut Record,
+    (record, machines): (&mut Record, &mut ci::Machines),
     context: &mut Context<'_>,
 ) {
     let times = timeline.times();
@@ -419,12 +444,7 @@ fn told(
         reasons,
         took: timeline.total(),
     };
-    if let Some(path) = &args.goal.junit {
-        record.keep(told.write_junit(path));
-    }
-    if args.goal.github || std::env::var_os("GITHUB_ACTIONS").is_some_and(|set| set == "true") {
-        record.keep(writeln!(context.err, "{}", told.annotation()).map_err(CommandError::from));
-    }
+    record.keep(machines.tell(&told, context));
     if !args.goal.is_any() {
         return;
     }

@@ -6,6 +6,7 @@ use guest::launch::as_user;
 use haiku::tree::{Tree, TreeError};
 use host::Program;
 
+use crate::signals::Signals;
 use crate::{CommandError, Context, Exit};
 
 use super::checks::denied;
@@ -28,13 +29,17 @@ pub(super) struct Made {
 ///
 /// # Errors
 /// There is no jam, the checkout is not configured, or a target is no add-on of the kernel.
-pub(super) fn build(args: &Args, context: &mut Context<'_>) -> Result<Made, CommandError> {
+pub(super) fn build(
+    args: &Args,
+    signals: &Signals,
+    context: &mut Context<'_>,
+) -> Result<Made, CommandError> {
     let Some(directory) = &args.goal.haiku_tree else { return Ok(Made::default()) };
     let user = context.vars.user.clone();
     let tree = as_user(user.as_ref(), || find(directory));
     let tree = tree.map_err(|error| denied(error, user.as_ref()))?.map_err(tree_error)?;
     if !args.dry_run {
-        jam(&tree, args, context)?;
+        jam(&tree, args, signals, context)?;
     }
     let look = || {
         let drivers = args.goal.jam.iter().map(|target| tree.add_on(target)).collect();
@@ -61,7 +66,12 @@ fn find(directory: &Path) -> Result<Tree, TreeError> {
     Tree::find(directory, variable.as_deref())
 }
 
-fn jam(tree: &Tree, args: &Args, context: &mut Context<'_>) -> Result<(), CommandError> {
+fn jam(
+    tree: &Tree,
+    args: &Args,
+    signals: &Signals,
+    context: &mut Context<'_>,
+) -> Result<(), CommandError> {
     let targets = &args.goal.jam;
     let path = std::env::var_os("PATH").unwrap_or_default();
     if !std::env::split_paths(&path).any(|directory| directory.join("jam").is_file()) {
@@ -73,7 +83,7 @@ fn jam(tree: &Tree, args: &Args, context: &mut Context<'_>) -> Result<(), Comman
     let program = Program::new("jam").arg("-q").arg(format!("-j{jobs}")).args(targets);
     let program = program.directory(&tree.directory);
     let mut said = Vec::new();
-    build::execute(program, args.quiet, &mut said, context).map_err(|error| {
+    build::execute(program, args.quiet, &mut said, signals, context).map_err(|error| {
         let unknown = |line: &String| {
             let (_, name) = line.split_once(UNKNOWN)?;
             Some(name.split_whitespace().next()?.to_owned())
