@@ -52,7 +52,7 @@ fn a_driver_is_judged_with_reasons_and_remedies() {
     assert!(finding["remedy"].as_str().unwrap().contains("-z"), "{finding}");
     std::fs::write(path.join("text"), "#!/bin/sh").unwrap();
     let output = kireji(path, &["driver", "check", "text"]);
-    assert_eq!(output.status.code(), Some(i32::from(Exit::DriverNotLoaded as u8)));
+    assert_eq!(output.status.code(), Some(1));
 }
 
 #[test]
@@ -216,7 +216,8 @@ fn an_image_with_packages_is_as_it_was_after_a_driver_has_gone() {
         assert!(settings.contains(entry), "{settings}");
     }
     for (disk, before) in disks.iter().zip(&before) {
-        let output = kireji(path, &["driver", "remove", "sample", "--image", disk]);
+        // By the name of the file that was installed.
+        let output = kireji(path, &["driver", "remove", "sample.so", "--image", disk]);
         assert!(output.status.success());
         assert_eq!(&everything(path, disk), before);
         done(path, &["image", "check", disk]);
@@ -233,7 +234,7 @@ fn images_for_32_bits_have_a_code_of_their_own() {
     narrow[4] = 1;
     std::fs::write(path.join("narrow"), narrow).unwrap();
     let output = kireji(path, &["driver", "check", "narrow"]);
-    assert_eq!(output.status.code(), Some(i32::from(Exit::DriverNotLoaded as u8)));
+    assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(text.contains("E-X86-GCC2"), "{text}");
 }

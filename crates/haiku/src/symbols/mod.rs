@@ -91,12 +91,7 @@ pub fn symbolise(panic: &mut Panic, images: &[Symbols]) -> BTreeSet<Remark> {
             // Those of packages have no lines, and some no names.
             continue;
         }
-        if !image.has_all_functions {
-            remarks.insert(Remark::Stripped(image.name.clone()));
-        } else if !image.has_lines() && image.first < KERNEL {
-            // The kernel of a package never has any.
-            remarks.insert(Remark::NoLines(image.name.clone()));
-        }
+        remarks.extend(image.lacks());
     }
     for frame in all_frames(panic) {
         if let Some(symbol) = &mut frame.symbol {
@@ -105,6 +100,18 @@ pub fn symbolise(panic: &mut Panic, images: &[Symbols]) -> BTreeSet<Remark> {
     }
     panic.rename();
     remarks
+}
+
+impl Symbols {
+    /// What a panic's frames will not have for want of symbols in this file.
+    pub fn lacks(&self) -> Option<Remark> {
+        if !self.has_all_functions {
+            return Some(Remark::Stripped(self.name.clone()));
+        }
+        // The kernel of a package never has any.
+        let has_none = !self.has_lines() && self.first < KERNEL;
+        has_none.then(|| Remark::NoLines(self.name.clone()))
+    }
 }
 
 fn all_frames(panic: &mut Panic) -> impl Iterator<Item = &mut Frame> {

@@ -210,6 +210,11 @@ fn a_driver_that_no_kernel_loads_starts_no_guest() {
     let err = text(&ended.stderr);
     assert_eq!(ended.status.code(), Some(1), "{err}");
     assert!(err.contains("\nno rule\nerror: the build failed"), "{err}");
+    // What a panic of a stripped driver will not show is said before there is one.
+    let stripped = driver("graphics.so");
+    let ended = place.run(&said("").shut_down(), &["--driver", stripped.to_str().unwrap()]);
+    let err = text(&ended.stderr);
+    assert!(err.contains("note: `graphics.so` is stripped: functions that"), "{err}");
     let quiet = ["--build", "sh -c 'echo no rule; exit 2'", "--quiet"];
     let err = text(&place.run(&Script::default(), &quiet).stderr);
     assert!(err.contains("the build failed") && err.contains("because no rule"), "{err}");

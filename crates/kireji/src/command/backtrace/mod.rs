@@ -137,10 +137,8 @@ fn gdb(
 fn symbols(args: &Args, context: &mut Context<'_>) -> Result<Vec<Symbols>, CommandError> {
     let mut symbols = Vec::new();
     let mut add = |name: &str, shown: String, bytes: &[u8]| {
-        let parsed = Symbols::parse(name, bytes).map_err(|error| {
-            let text = format!("{shown}: {error}");
-            CommandError::from_source(Exit::Usage, error).reason(text)
-        });
+        let parsed = Symbols::parse(name, bytes)
+            .map_err(|error| CommandError::new(Exit::Usage, format!("{shown}: {error}")));
         parsed.map(|parsed| symbols.push(parsed))
     };
     for path in &args.driver {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use haiku::driver::{ElfError, Kernel, Kind, Report, check};
+use haiku::symbols::{Remark, Symbols};
 use serde::Serialize;
 
 use super::super::image::{self, ImageArg};
@@ -43,13 +44,23 @@ struct ResultOf {
     loadable: bool,
     #[serde(flatten)]
     report: Report,
+    /// What a panic will not show of it.
+    #[serde(skip)]
+    stripped: Option<Remark>,
+}
+
+/// What a panic of a stripped driver will not show; nothing of other files.
+pub(crate) fn is_stripped(name: &str, bytes: &[u8]) -> Option<Remark> {
+    let lost = Symbols::parse(name, bytes).ok()?.lacks()?;
+    matches!(lost, Remark::Stripped(_)).then_some(lost)
 }
 
 pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
     let bytes = read(&args.file)?;
     let mut kernels = Vec::new();
     for path in &args.kernel {
-        let kernel = Kernel::parse(&read(path)?).map_err(|error| failed(path, error))?;
+        let kernel =
+            Kernel::parse(&read(path)?).map_err(|error| failed(path, Exit::Usage, error))?;
         kernels.push((Some(path.display().to_string()), Some(kernel), Vec::new()));
     }
     for image in &args.image {
@@ -66,9 +77,11 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, Comman
     let mut results = Vec::new();
     for (name, kernel, packaged) in kernels {
         let mut report = check(&bytes, kernel.as_ref(), args.place.as_deref())
-            .map_err(|error| failed(&args.file, error))?;
+            .map_err(|error| failed(&args.file, Exit::No, error))?;
         report.compare(&packaged);
-        results.push(ResultOf { kernel: name, loadable: report.is_loadable(), report });
+        let name_of_file = args.file.file_name().unwrap_or_default().to_string_lossy();
+        let stripped = is_stripped(&name_of_file, &bytes).filter(|_| report.kind.is_kernel());
+        results.push(ResultOf { kernel: name, loadable: report.is_loadable(), report, stripped });
     }
     let all = results.iter().all(|result| result.loadable);
     let exit = if all { Exit::Done } else { Exit::No };
@@ -94,6 +107,9 @@ fn tell(file: &Path, result: &ResultOf, context: &mut Context<'_>) -> Result<(),
         (false, None, _) => "which the kernel does not load".to_owned(),
     };
     writeln!(out, "{} is {}, {verdict}", file.display(), report.kind)?;
+    for lost in &result.stripped {
+        writeln!(out, "  note: {lost}")?;
+    }
     for module in &report.modules {
         writeln!(out, "  module: {}", image::shown(module.as_bytes()))?;
     }
@@ -139,9 +155,9 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, CommandError> {
     std::fs::read(path).map_err(failed)
 }
 
-pub(super) fn failed(path: &Path, error: ElfError) -> CommandError {
+pub(super) fn failed(path: &Path, exit: Exit, error: ElfError) -> CommandError {
     let narrow = error == ElfError::Bits32;
     let text = format!("{}: {error}", path.display());
-    let error = CommandError::new(Exit::DriverNotLoaded, text);
+    let error = CommandError::new(exit, text);
     if narrow { error.code("E-X86-GCC2") } else { error }
 }

@@ -39,7 +39,7 @@ impl<'a> Files<'a> {
             found.map_or_else(|| PathBuf::from(name), |(path, _, _)| (*path).clone())
         };
         match error {
-            PlanError::Elf { file, source } => failed(&path(&file), source),
+            PlanError::Elf { file, source } => failed(&path(&file), Exit::DriverNotLoaded, source),
             PlanError::NotLoadable { ref file, ref report } => {
                 let hint =
                     format!("`kireji driver check {}` says what to do", path(file).display());

@@ -106,7 +106,13 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, Comman
 
 pub(super) fn remove(args: &RemoveArgs, context: &mut Context<'_>) -> Result<Exit, CommandError> {
     let mut volume = image::write(&Writing { image: args.image.clone() }, context)?;
-    let changes = haiku::install::remove(&mut volume, &args.name).map_err(not_installed)?;
+    let remove = |volume: &mut _, name: &str| haiku::install::remove(volume, name);
+    let changes = match (remove(&mut volume, &args.name), args.name.strip_suffix(".so")) {
+        // A file is installed under its name without this.
+        (Err(InstallError::NotInstalled(_)), Some(name)) => remove(&mut volume, name),
+        (removed, _) => removed,
+    };
+    let changes = changes.map_err(not_installed)?;
     tell(vec![Changed { image: args.image.path.clone(), changes }], args.json, context)
 }
 

@@ -10,7 +10,7 @@ mod sdk;
 
 use crate::{CommandError, Context, Exit};
 
-pub(crate) use check::read;
+pub(crate) use check::{is_stripped, read};
 pub(crate) use files::Files;
 pub(crate) use install::not_installed;
 

@@ -20,7 +20,7 @@ use haiku::symbols::{Symbols, is_same_code, unknown_images};
 use haiku::test_run::Test;
 use sha2::{Digest, Sha256};
 
-use crate::command::driver::{Files, not_installed};
+use crate::command::driver::{self, Files, not_installed};
 use crate::command::image;
 use crate::{CommandError, Context, Exit};
 
@@ -114,6 +114,9 @@ pub(super) fn check(
     }
     let has_card = !args.device.is_empty() || !args.emulate.is_empty();
     for install::File { name, bytes } in files.list() {
+        if let Some(lost) = driver::is_stripped(name, bytes) {
+            writeln!(context.err, "note: {lost}")?;
+        }
         load.drivers.extend(driver(&plan, name, bytes, has_card));
     }
     load.plan = Some(plan);

@@ -101,8 +101,8 @@ impl Watched {
     /// Returns the files that are not as they were, and whether they were there, and takes them as
     /// they are now. One that is gone, or still empty, is about to come.
     fn changed(&self, known: &mut Known) -> Vec<(PathBuf, bool)> {
-        // What cannot be watched any more is found when it can.
-        let Ok(found) = self.look() else { return Vec::new() };
+        // Where directories cannot be watched any more, the files that were named still can.
+        let found = self.look().unwrap_or_else(|_| self.named());
         let mut changed = Vec::new();
         for (path, stamp) in found {
             let before = known.files.insert(path.clone(), stamp);
