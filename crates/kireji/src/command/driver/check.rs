@@ -107,7 +107,7 @@ fn tell(file: &Path, result: &ResultOf, context: &mut Context<'_>) -> Result<(),
         (false, None, _) => "which the kernel does not load".to_owned(),
     };
     writeln!(out, "{} is {}, {verdict}", file.display(), report.kind)?;
-    for lost in &result.stripped {
+    if let Some(lost) = &result.stripped {
         writeln!(out, "  note: {lost}")?;
     }
     for module in &report.modules {
