@@ -77,7 +77,11 @@ impl HaikuObserver {
             let refused = seen.rejected.is_some() || seen.unresolved.is_some();
             refused && seen.loaded.is_none()
         });
+        // Nothing that follows tells the two apart.
+        let is_confused =
+            boot.drivers.iter().any(|seen| seen.loaded.is_some() && seen.superseded.is_some());
         is_rejected
+            || is_confused
             || boot.failed.is_some()
             || boot.crashed.is_some()
             || boot
@@ -85,7 +89,7 @@ impl HaikuObserver {
                 .as_ref()
                 .is_some_and(|tested| tested.as_ref().is_none_or(|tested| tested.code != 0))
             || self.about.fault.is_some()
-            || missing(&self.goal, boot, &self.about.places).is_empty()
+            || self.goal.awaits_any() && missing(&self.goal, boot, &self.about.places).is_empty()
     }
 
     /// What is to be done about a guest in its debugger.

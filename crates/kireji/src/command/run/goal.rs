@@ -63,7 +63,7 @@ pub(super) struct GoalArgs {
     #[arg(long, conflicts_with_all = ["keep", "dry_run", "persist"])]
     pub(super) watch: bool,
     /// The guest hangs when it says nothing for this long: 60, or 180 without KVM, for a run that
-    /// is to show something
+    /// waits for something to be shown
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=YEAR))]
     pub(super) idle_timeout: Option<u64>,
     /// Leave the guest running once all was shown
@@ -204,8 +204,8 @@ pub(super) fn goal(
         keep: *keep || args.gdb.is_some(),
         memory: memory_mib << 20,
     };
-    // At a breakpoint it says nothing for as long as somebody looks.
-    if goal.idle.is_none() && goal.is_any() && args.gdb.is_none() {
+    // One that nothing is awaited of may be silent, and at a breakpoint for as long as somebody looks.
+    if goal.idle.is_none() && goal.awaits_any() && args.gdb.is_none() {
         let is_native = accelerator == Accelerator::Kvm;
         goal.idle = Some(if is_native { IDLE } else { IDLE_TRANSLATED });
     }
