@@ -24,8 +24,10 @@ pub struct Goal {
     pub test: Option<Test>,
     /// How long the guest may say nothing before it counts as hung; `None` lets it be silent.
     pub idle: Option<Duration>,
-    /// Whether the guest goes on once all was shown.
+    /// Whether the guest goes on once its verdict is known.
     pub keep: bool,
+    /// Whether somebody else looks at the guest: nothing is asked of it, and nothing ends it.
+    pub hands_off: bool,
     /// The memory of the guest in bytes, by which addresses of the card are explained.
     pub memory: u64,
 }

@@ -66,7 +66,7 @@ pub(super) struct GoalArgs {
     /// waits for something to be shown
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=YEAR))]
     pub(super) idle_timeout: Option<u64>,
-    /// Leave the guest running once all was shown
+    /// Leave the guest running once its verdict is known
     #[arg(long)]
     pub(super) keep: bool,
     /// Copy a file out of the guest's disk when the run has ended, whatever its end; the system
@@ -200,8 +200,9 @@ pub(super) fn goal(
         fail: fail.clone(),
         test,
         idle: idle_timeout.map(Duration::from_secs),
+        keep: *keep,
         // Who looks with gdb stops the guest, and looks longer than a run lasts.
-        keep: *keep || args.gdb.is_some(),
+        hands_off: args.gdb.is_some(),
         memory: memory_mib << 20,
     };
     // One that nothing is awaited of may be silent, and at a breakpoint for as long as somebody looks.

@@ -450,8 +450,20 @@ fn a_run_ends_when_nothing_is_left_to_wait_for_unless_it_is_to_be_kept() {
     let done = times(&mut observer, Duration::from_secs(5));
     assert_eq!(done, [(5, Action::AskPlaces), (7, Action::End { orderly: true })]);
     let mut kept = watch(Goal { keep: true, ..goal() }, &log);
-    assert_eq!(times(&mut kept, Duration::from_secs(5)), [(5, Action::AskPlaces)]);
+    let done = times(&mut kept, Duration::from_secs(5));
+    assert_eq!(done, [(5, Action::AskPlaces), (7, Action::Conclude)]);
+    assert_eq!(kept.act(Duration::from_secs(9)), Wish::default());
     assert_eq!(kept.judge(GuestEnd::Stopped).finding, Finding::Done);
+    // Its debugger is asked all the same, and then left to whoever is there.
+    kept.feed(b"PANIC: late\r\nkdebug> ");
+    let done = times(&mut kept, Duration::from_secs(10));
+    assert_eq!(done.first(), Some(&(10, Action::Send(b"paging off\r".to_vec()))));
+    assert_eq!(done.last().map(|(_, action)| action), Some(&Action::Conclude));
+    kept.feed(b"\r\nkdebug> ");
+    assert_eq!(kept.act(Duration::from_secs(99)), Wish::default());
+    let mut alone = watch(Goal { hands_off: true, ..goal() }, &log);
+    alone.feed(b"PANIC: late\r\nkdebug> ");
+    assert_eq!(times(&mut alone, Duration::from_secs(5)), [(5, Action::AskPlaces)]);
     // A panic in the time of grace counts.
     let mut late = watch(goal(), &log);
     late.act(Duration::from_secs(5));
