@@ -304,7 +304,10 @@ fn incomplete(
     {
         return if was_cut { verdict.because(how) } else { verdict };
     }
-    // Only what is missing for good is told of another driver.
+    if missing.iter().any(|one| matches!(one, Missing::Alone(_))) {
+        let words = "two drivers of one name were loaded, and nothing tells them apart";
+        return explain(Verdict::new(Finding::Unproven, words));
+    }
     let is_unclaimed = missing.iter().any(|one| matches!(one, Missing::Claim(_)));
     if is_unclaimed && let Some(other) = boot.other(&about.places) {
         return taken(other);
