@@ -47,6 +47,30 @@ fn a_panic_is_told() {
     assert_eq!(text(&output.stderr), "");
 }
 
+/// Recorders and letters put something before each line; it changes nothing.
+#[test]
+fn what_stands_before_each_line_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    log(directory.path(), "kdl-null");
+    let plain = std::fs::read(directory.path().join("kdl-null.log")).unwrap();
+    let told = |log: &[u8]| text(&kireji(directory.path(), &["-"], log).stdout).to_owned();
+    let expected = told(&plain);
+    assert!(expected.contains("panic: "), "{expected}");
+    for prefix in ["[   12.345678] ", "> "] {
+        let lines = plain.split(|byte| *byte == b'\n');
+        let log: Vec<_> =
+            lines.flat_map(|line| [prefix.as_bytes(), line, b"\n"].concat()).collect();
+        assert_eq!(told(&log), expected, "{prefix}");
+    }
+    // What is no plain text is not taken for a log without a panic.
+    for (head, says) in [(&b"\x1f\x8b\x08\0"[..], "`gzip -dc"), (b"\xff\xfeP\0", "UTF-16")] {
+        let output = kireji(directory.path(), &["-"], head);
+        let err = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{err}");
+        assert!(err.contains(says) && !err.contains("There is no panic"), "{err}");
+    }
+}
+
 #[test]
 fn the_document_has_what_it_promises() {
     let directory = tempfile::tempdir().unwrap();

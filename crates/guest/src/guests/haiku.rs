@@ -1,5 +1,6 @@
 //! Haiku, from an image.
 
+mod claim;
 mod evidence;
 mod goal;
 mod judge;

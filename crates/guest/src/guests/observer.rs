@@ -60,6 +60,8 @@ pub enum Action {
     Interrupt,
     /// Find out where the guest sees the functions that were asked for.
     AskPlaces,
+    /// Tell what the run means so far. It goes on.
+    Conclude,
     /// End the run.
     End {
         /// Whether the guest can still answer to its power button.

@@ -1,9 +1,11 @@
 //! What a run means.
 
 use haiku::kdl::Panic;
+use serde::Serialize;
 
 /// What a run showed, in one word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Finding {
     /// It ended as somebody wanted it to, or showed what it was to show.
     Done,
@@ -30,7 +32,7 @@ pub enum Finding {
 }
 
 /// What a run means.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Verdict {
     /// In one word.
     pub finding: Finding,
@@ -38,7 +40,8 @@ pub struct Verdict {
     pub summary: String,
     /// What led to it. Such words may be the guest's, and hold anything.
     pub reasons: Vec<String>,
-    /// The panic of the guest's kernel, where its words are understood.
+    /// The panic of the guest's kernel, where its words are understood; told by itself.
+    #[serde(skip)]
     pub panic: Option<Box<Panic>>,
 }
 

@@ -6,7 +6,7 @@ use haiku::loading::Place;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use crate::guests::Sign;
+use crate::guests::{Sign, Verdict};
 
 /// How far a run has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -108,6 +108,14 @@ pub enum Event {
         /// Where, in their order.
         #[serde(serialize_with = "in_words")]
         places: Vec<Place>,
+        /// Milliseconds since the request.
+        ms: u64,
+    },
+    /// What the run means is known, and its guest is kept.
+    Concluded {
+        /// What.
+        #[serde(flatten)]
+        verdict: Verdict,
         /// Milliseconds since the request.
         ms: u64,
     },

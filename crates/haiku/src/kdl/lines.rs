@@ -60,8 +60,8 @@ impl Lines {
     }
 
     /// Shows the line that has not ended, at the end of the stream.
-    pub(super) fn finish(&mut self, mut show: impl FnMut(Cut<'_>)) {
-        self.end(&mut show);
+    pub(super) fn finish(&mut self, prompt: &[u8], mut show: impl FnMut(Cut<'_>)) {
+        self.end(prompt, &mut show);
         *self = Self::default();
     }
 
@@ -81,10 +81,10 @@ impl Lines {
             self.sequence = Sequence::Escape;
         } else if self.line.is_empty() && text.len() <= LIMIT && !text.starts_with(prompt) {
             // Most lines come whole, and need no copy.
-            show_line(text, show);
+            show_line(text, prompt, show);
         } else {
             self.append(text, prompt, show);
-            self.end(show);
+            self.end(prompt, show);
         }
         rest
     }
@@ -104,8 +104,8 @@ impl Lines {
         }
     }
 
-    fn end(&mut self, show: &mut impl FnMut(Cut<'_>)) {
-        show_line(&self.line, show);
+    fn end(&mut self, prompt: &[u8], show: &mut impl FnMut(Cut<'_>)) {
+        show_line(&self.line, prompt, show);
         self.line.clear();
         self.is_prompt = false;
     }
@@ -130,9 +130,14 @@ impl Lines {
     }
 }
 
-fn show_line(line: &[u8], show: &mut impl FnMut(Cut<'_>)) {
+fn show_line(whole: &[u8], prompt: &[u8], show: &mut impl FnMut(Cut<'_>)) {
+    let line = if whole.starts_with(prompt) { whole } else { without_prefix(whole) };
     if line.is_empty() {
         return;
+    }
+    // What was put before it kept it from being known as it came.
+    if line.len() < whole.len() && line.starts_with(prompt) {
+        show(Cut::Prompt);
     }
     if FINDER.find(line).is_none() {
         return show(Cut::Line(line));
@@ -140,6 +145,21 @@ fn show_line(line: &[u8], show: &mut impl FnMut(Cut<'_>)) {
     let line = without_logger(line);
     if !line.is_empty() {
         show(Cut::Line(&line));
+    }
+}
+
+/// A line without what a program that records a line, or quotes it in a letter, puts before it:
+/// seconds in brackets (`[   12.345678] `, as Linux's and other recorders do), or `> `.
+fn without_prefix(line: &[u8]) -> &[u8] {
+    if let Some(rest) = line.strip_prefix(b"> ") {
+        return rest;
+    }
+    let Some(rest) = line.strip_prefix(b"[") else { return line };
+    let length = rest.iter().take_while(|byte| matches!(byte, b' ' | b'.' | b'0'..=b'9')).count();
+    let (seconds, rest) = rest.split_at(length);
+    match rest.strip_prefix(b"] ") {
+        Some(rest) if seconds.contains(&b'.') => rest,
+        _ => line,
     }
 }
 
@@ -184,7 +204,7 @@ mod tests {
         for piece in pieces {
             lines.push(piece, b"> ", &mut show);
         }
-        lines.finish(&mut show);
+        lines.finish(b"> ", &mut show);
         found
     }
 
@@ -200,6 +220,25 @@ mod tests {
             (b"x> \n> bt\nfoo\n> ", &["x> ", "PROMPT", "> bt", "foo", "PROMPT", "> "]),
         ] {
             assert_eq!(cut(&[bytes]), expected, "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn what_a_recorder_puts_before_each_line_is_left_out() {
+        let frame = " 0 ffffffff8130f8c0 (+  32) ffffffff800ba2b7";
+        for prefix in ["", "[    0.000001] ", "[12345.6] ", "> ", "[   1.5] KERN: "] {
+            let (mut lines, mut found) = (Lines::default(), Vec::new());
+            let mut show = |cut: Cut<'_>| found.push(format!("{cut:?}"));
+            lines.push(format!("{prefix}{frame}\r\n{prefix}k> bt\n").as_bytes(), b"k> ", &mut show);
+            lines.finish(b"k> ", &mut show);
+            let line = |text: &str| format!("{:?}", Cut::Line(text.as_bytes()));
+            // The logger has no prompt.
+            let prompt = (!prefix.contains("KERN")).then(|| format!("{:?}", Cut::Prompt));
+            let expected: Vec<_> = [line(frame)].into_iter().chain(prompt).collect();
+            assert_eq!(found, [expected, vec![line("k> bt")]].concat(), "{prefix}");
+        }
+        for line in ["[dom 0] x", "[12] x", "[1.2]x", "[1.2", ">x", "[ext2] 1.5"] {
+            assert_eq!(cut(&[line.as_bytes()]), [line]);
         }
     }
 

@@ -82,7 +82,7 @@ impl Reader {
     /// Ends the stream.
     pub fn finish(&mut self, mut show: impl FnMut(Event<'_>)) {
         let state = &mut self.state;
-        self.lines.finish(|cut| state.take(cut, &mut show));
+        self.lines.finish(PROMPT.as_bytes(), |cut| state.take(cut, &mut show));
         state.close(&mut show);
         *self = Self::default();
     }

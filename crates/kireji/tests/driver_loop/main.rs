@@ -125,6 +125,32 @@ fn every_verdict_has_its_exit_code_and_the_line_that_shows_it() {
         ("opened", said(&format!("{PACKAGED}mem\r\n")).shut_down(), &[], 25, {
             "did not take the card"
         }),
+        (
+            "denied",
+            said(&format!("legacy: 0:2.0 is not mine, skipped\r\n{LOADED}"))
+                .await_places()
+                .shut_down(),
+            &[],
+            28,
+            "legacy denies that it took the card",
+        ),
+        ("namesake", said(&format!("{LOADED}{PACKAGED}legacy\r\n{CLAIM}")), &[], 28, {
+            "another driver called legacy is there as well"
+        }),
+        (
+            "another",
+            said(&format!("{LOADED}other: found at 0:2.0\r\n")).await_places().shut_down(),
+            &[],
+            25,
+            "another driver took the card",
+        ),
+        (
+            "time for nothing",
+            said(""),
+            &["--timeout", "3"],
+            28,
+            "no line says that legacy was loaded",
+        ),
         ("program", said(&format!("{all}{crash}")), &[], 26, "debug_server"),
         ("stack", said(&format!("{all}{crash}")), &[], 26, {
             "because 0x1b2c BWindow::Show()+0x1a\n  because 0x1c00 main+0x20\n"
@@ -149,8 +175,24 @@ fn every_verdict_has_its_exit_code_and_the_line_that_shows_it() {
         assert_eq!(ended.status.code(), Some(code), "{name}: {err}");
         assert!(err.contains(says), "{name}: {err}");
         assert!(err.contains("stages: check "), "{name}: {err}");
+        assert!(err.contains(" goal "), "{name}: {err}");
         // A busy machine is slow; that nothing is waited for in vain is what counts.
         assert!(started.elapsed() < Duration::from_secs(60), "{name}");
+    }
+}
+
+#[test]
+fn a_line_that_means_failure_is_waited_for_to_the_end() {
+    let place = Place::new();
+    let later = Duration::from_secs(3);
+    for (script, code, says) in [
+        (said("").wait(later).say("FAIL: 3\r\n"), 20, "what means failure"),
+        (said("").wait(later).shut_down(), 0, "no proof that anything works"),
+    ] {
+        let ended = place.run(&script, &["--fail", "^FAIL"]);
+        let err = text(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(code), "{err}");
+        assert!(err.contains(says) && !err.contains("assed"), "{err}");
     }
 }
 
@@ -165,6 +207,11 @@ fn a_guest_that_hangs_is_asked_where_it_is() {
     let err = text(&ended.stderr);
     assert_eq!(ended.status.code(), Some(22), "{err}");
     assert!(err.contains("found the processor in Thread 352 \"legacy worker\""), "{err}");
+    assert!(err.contains("its last words are line 6 of the log: loaded driver "), "{err}");
+    let runs = std::fs::read_dir(place.path("state/kireji/runs")).unwrap();
+    let run = runs.map(|entry| entry.unwrap().path()).max().unwrap();
+    let serial = std::fs::read_to_string(run.join("serial.log")).unwrap();
+    assert!(serial.contains("kdebug> paging off"), "the debugger was not asked: {serial}");
 }
 
 #[test]
@@ -255,6 +302,26 @@ fn files_go_into_the_overlay_and_come_out_at_the_end() {
     assert!(loaded["path"].as_str().unwrap().ends_with("dev/misc/legacy"));
     assert_eq!(of("times")["stages"][0][0], "check");
     assert_eq!(of("verdict")["exit_code"], 21);
+}
+
+/// The verdict of a guest that is kept is told when it is known, with its panic.
+#[test]
+fn a_guest_that_is_kept_has_its_verdict() {
+    let place = Place::new();
+    let script = said(&format!("{CLAIM}{LOADED}"));
+    let panicked = said(&format!("{CLAIM}{LOADED}{PANIC}")).debugger("");
+    for (script, code, says) in [
+        (script, 0, "Passed: legacy was loaded and has 00:02.0.\n"),
+        (panicked, 21, "panic: vm_page_fault"),
+    ] {
+        let ended = place.run_driver(&script, &["--keep", "--timeout", "30"]);
+        let err = text(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(code), "{err}");
+        let (before, after) = err.split_once("The guest is kept; ").unwrap();
+        assert!(before.contains(says), "{err}");
+        assert!(!before.contains("stopping the guest") && after.contains("stopping"), "{err}");
+        assert_eq!(err.matches("\npanic: ").count(), usize::from(code == 21), "{err}");
+    }
 }
 
 /// With gdb a person looks, as long as they want.

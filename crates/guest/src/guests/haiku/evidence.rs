@@ -1,15 +1,16 @@
 //! What the log of a run shows: facts gathered line by line, in bounded memory.
 
+use std::collections::BTreeMap;
+
 use haiku::crash;
-use haiku::loading::{self, Event, Place, names_address, names_place};
+use haiku::loading::{self, Event, Place};
 use haiku::serial::{self, PROMPT};
 use haiku::test_run::{Read, Reader, Tested};
 
+use super::claim::{self, Word};
 use super::goal::{Driver, Found, Goal, Quote};
 use crate::guests::Sign;
 
-/// Lines of a driver's own that are kept for a proof of its card.
-const OWN_LINES: usize = 256;
 /// Functions that are remembered; a machine of ours has some thirty.
 const FUNCTIONS: usize = 1024;
 /// Functions of a program's stack that are kept; the debug server tells fifty.
@@ -50,8 +51,8 @@ pub(super) struct Seen {
     pub(super) opened: Option<Quote>,
     /// Whether it said anything at all.
     pub(super) spoke: bool,
-    /// Its own lines that name a function of the guest, the first of them.
-    pub(super) own: Vec<Quote>,
+    /// What its own lines say of functions of the guest.
+    pub(super) cards: BTreeMap<Place, Word>,
 }
 
 /// What was seen of the latest boot.
@@ -64,6 +65,8 @@ pub(super) struct Boot {
     pub(super) thread: Option<String>,
     pub(super) functions: Vec<Found>,
     pub(super) drivers: Vec<Seen>,
+    /// Functions that a line of neither the kernel nor one of these drivers takes.
+    pub(super) others: BTreeMap<Place, Quote>,
     pub(super) until: Option<Quote>,
     pub(super) failed: Option<Quote>,
     pub(super) crashed: Option<Quote>,
@@ -79,8 +82,8 @@ pub(super) struct Evidence {
     pub(super) lines: u64,
     pub(super) boots: u32,
     pub(super) boot: Boot,
-    /// The last line with anything in it.
-    pub(super) last: String,
+    /// The last line with anything in it that the guest said before its debugger had the word.
+    pub(super) last: Option<Quote>,
     /// What puts together what the command says.
     reader: Reader,
 }
@@ -90,16 +93,31 @@ impl Boot {
         Self { drivers: vec![Seen::default(); drivers], ..Self::default() }
     }
 
-    /// The place of a card of the run that a driver names in a line of its own, with the line.
+    /// The place of a card of the run that a driver takes in a line of its own, with the line.
     pub(super) fn claim(&self, driver: usize, places: &[Place]) -> Option<(Place, &Quote)> {
-        let own = &self.drivers.get(driver)?.own;
-        own.iter().find_map(|quote| {
-            let named = self
-                .functions
-                .iter()
-                .find(|function| places.contains(&function.place) && names(&quote.text, function));
-            named.map(|function| (function.place, quote))
+        let cards = &self.drivers.get(driver)?.cards;
+        places.iter().find_map(|place| match cards.get(place) {
+            Some(Word::Takes(quote)) => Some((*place, quote)),
+            _ => None,
         })
+    }
+
+    /// The line by which a driver denies a card of the run.
+    pub(super) fn denial(&self, driver: usize, places: &[Place]) -> Option<&Quote> {
+        let cards = &self.drivers.get(driver)?.cards;
+        places.iter().find_map(|place| match cards.get(place) {
+            Some(Word::Denies(quote)) => Some(quote),
+            _ => None,
+        })
+    }
+
+    /// The line by which another driver takes a card of the run that none of the run's takes.
+    pub(super) fn other(&self, places: &[Place]) -> Option<&Quote> {
+        let is_ours = |place: &Place| {
+            let mut words = self.drivers.iter().map(|seen| seen.cards.get(place));
+            words.any(|word| matches!(word, Some(Word::Takes(_))))
+        };
+        places.iter().filter(|place| !is_ours(place)).find_map(|place| self.others.get(place))
     }
 }
 
@@ -114,12 +132,12 @@ impl Evidence {
     pub(super) fn line(&mut self, raw: &str, goal: &Goal, signs: &mut Vec<Sign>) {
         self.lines += 1;
         let line = &*plain(raw);
-        if !line.trim().is_empty() {
-            self.last = quoted(line);
-        }
         let number = self.lines;
         let quote = || Quote { line: number, text: quoted(line) };
         self.boot_line(line, goal, &quote(), signs);
+        if !line.trim().is_empty() && self.boot.panic.is_none() && !self.boot.in_debugger {
+            self.last = Some(quote());
+        }
         // What the debugger prints is not what a driver does.
         if self.boot.in_debugger {
             return;
@@ -143,16 +161,7 @@ impl Evidence {
         if let Some(event) = loading::event(line) {
             self.event(event, goal, &quote(), signs);
         }
-        for (driver, seen) in goal.drivers.iter().zip(&mut self.boot.drivers) {
-            if !driver.says(line) {
-                continue;
-            }
-            seen.spoke = true;
-            let functions = &self.boot.functions;
-            if seen.own.len() < OWN_LINES && functions.iter().any(|known| names(line, known)) {
-                seen.own.push(quote());
-            }
-        }
+        self.said(line, goal, &quote);
         if self.boot.until.is_none() && goal.until.as_ref().is_some_and(|p| p.matches(line)) {
             self.boot.until = Some(quote());
             signs.push(Sign::Marked { line: quoted(line) });
@@ -160,6 +169,29 @@ impl Evidence {
         if self.boot.failed.is_none() && goal.fail.iter().any(|p| p.matches(line)) {
             self.boot.failed = Some(quote());
             signs.push(Sign::Failed { line: quoted(line) });
+        }
+    }
+
+    /// Takes what drivers say of the functions that were found.
+    fn said(&mut self, line: &str, goal: &Goal, quote: &dyn Fn() -> Quote) {
+        let mut is_ours = false;
+        for (driver, seen) in goal.drivers.iter().zip(&mut self.boot.drivers) {
+            if !driver.says(line) {
+                continue;
+            }
+            (is_ours, seen.spoke) = (true, true);
+            if let Some(place) = claim::named(line, &self.boot.functions) {
+                let before = seen.cards.remove(&place);
+                seen.cards.insert(place, Word::or(before, claim::denies(line), quote()));
+            }
+        }
+        if !is_ours
+            && !goal.drivers.is_empty()
+            && claim::is_somebodys(line)
+            && !claim::denies(line)
+            && let Some(place) = claim::named(line, &self.boot.functions)
+        {
+            self.boot.others.entry(place).or_insert_with(quote);
         }
     }
 
@@ -277,12 +309,6 @@ impl Evidence {
             signs.push(Sign::Debugger);
         }
     }
-}
-
-/// Whether a line names a function, by its place or by the address of a region.
-fn names(line: &str, function: &Found) -> bool {
-    names_place(line, function.place)
-        || function.regions.iter().any(|region| names_address(line, *region))
 }
 
 /// Whether two files are of one directory of `/dev`, one packaged and the other not.

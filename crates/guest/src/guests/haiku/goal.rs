@@ -6,6 +6,8 @@ use std::time::Duration;
 use haiku::loading::Place;
 use haiku::test_run::Test;
 
+use super::claim::is_own;
+
 /// The largest pattern, compiled, in bytes.
 const PATTERN_LIMIT: usize = 1 << 20;
 
@@ -22,8 +24,10 @@ pub struct Goal {
     pub test: Option<Test>,
     /// How long the guest may say nothing before it counts as hung; `None` lets it be silent.
     pub idle: Option<Duration>,
-    /// Whether the guest goes on once all was shown.
+    /// Whether the guest goes on once its verdict is known.
     pub keep: bool,
+    /// Whether somebody else looks at the guest: nothing is asked of it, and nothing ends it.
+    pub hands_off: bool,
     /// The memory of the guest in bytes, by which addresses of the card are explained.
     pub memory: u64,
 }
@@ -35,6 +39,12 @@ impl Goal {
             || self.until.is_some()
             || !self.fail.is_empty()
             || self.test.is_some()
+    }
+
+    /// Whether there is anything that the guest is to show. A line that means failure is not: that
+    /// it has not come yet says nothing.
+    pub fn awaits_any(&self) -> bool {
+        !self.drivers.is_empty() || self.until.is_some() || self.test.is_some()
     }
 }
 
@@ -69,13 +79,9 @@ impl Driver {
         self.paths.iter().any(|own| own == path)
     }
 
-    /// Whether a line is the driver's own: its first word is the driver's name, or begins with it,
-    /// or is what the name begins with.
+    /// Whether a line is the driver's own.
     pub(super) fn says(&self, line: &str) -> bool {
-        let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-        let end = line.find(|c| !is_word(c)).unwrap_or(line.len());
-        let (word, name) = (line[..end].to_ascii_lowercase(), self.name.to_ascii_lowercase());
-        word.len() >= 3 && (word.starts_with(&name) || name.starts_with(&word))
+        is_own(line, &self.name)
     }
 }
 
@@ -142,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_drivers_own_lines_are_known_by_their_first_word() {
+    fn a_file_of_the_drivers_name_elsewhere_is_a_namesake() {
         let driver = Driver {
             name: "edu_test".into(),
             sha256: String::new(),
@@ -150,12 +156,6 @@ mod tests {
             modules: vec![],
             has_card: true,
         };
-        for line in ["edu_test: hello", "EDU: hello", "edu_test_irq(3): hello", "edu_test"] {
-            assert!(driver.says(line), "{line}");
-        }
-        for line in ["", ": x", "ed: x", "loaded driver /boot/x/edu_test", "edu-x: hello"] {
-            assert!(!driver.says(line), "{line}");
-        }
         assert!(driver.is_namesake("/boot/system/dev/misc/edu_test"));
         assert!(!driver.is_namesake("/boot/x/edu_test"));
     }

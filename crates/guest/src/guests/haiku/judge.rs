@@ -5,7 +5,7 @@ use haiku::serial::is_no_boot_volume;
 use haiku::test_run::Tested;
 
 use super::evidence::{Boot, Evidence, Stage};
-use super::goal::Goal;
+use super::goal::{Goal, Quote};
 use crate::guests::{Finding, Verdict};
 use crate::host_log::Fault;
 use crate::process::GuestEnd;
@@ -38,6 +38,9 @@ pub(super) struct Circumstances {
 pub(super) enum Missing {
     /// The driver of this number was not loaded.
     Load(usize),
+    /// Another driver of its name was loaded as well as the driver of this number, and nobody knows
+    /// which of them says what.
+    Alone(usize),
     /// The driver of this number has not shown its card.
     Claim(usize),
     /// The line that means success did not come.
@@ -51,6 +54,11 @@ pub(super) fn missing(goal: &Goal, boot: &Boot, places: &[Place]) -> Vec<Missing
     let seen = goal.drivers.iter().zip(&boot.drivers).enumerate();
     let unloaded = seen.filter(|(_, (_, seen))| seen.loaded.is_none());
     let mut missing: Vec<_> = unloaded.map(|(number, _)| Missing::Load(number)).collect();
+    for (number, seen) in boot.drivers.iter().enumerate() {
+        if seen.loaded.is_some() && seen.superseded.is_some() {
+            missing.push(Missing::Alone(number));
+        }
+    }
     for (number, driver) in goal.drivers.iter().enumerate() {
         if driver.has_card && boot.claim(number, places).is_none() {
             missing.push(Missing::Claim(number));
@@ -84,12 +92,12 @@ pub(super) fn judge(
     if end == GuestEnd::Panicked {
         return Verdict::new(Finding::Panicked, "the guest's kernel panicked");
     }
-    if !goal.is_any() {
-        return plain(evidence, about, end);
-    }
     if let Some((fault, line)) = &about.fault {
         let verdict = Verdict::new(Finding::CardFault, fault.explain(goal.memory));
         return verdict.because(format!("the host's kernel said: {line}"));
+    }
+    if !goal.is_any() {
+        return plain(evidence, about, end);
     }
     if let Some(crash) = &boot.crashed {
         let words = "a program in the guest crashed";
@@ -109,7 +117,7 @@ pub(super) fn judge(
         return test_failed(tested);
     }
     let missing = missing(goal, boot, &about.places);
-    if missing.is_empty() {
+    if missing.is_empty() && goal.awaits_any() {
         return passed(goal, boot, &about.places);
     }
     incomplete(goal, evidence, about, end, &missing)
@@ -199,11 +207,12 @@ fn silent(evidence: &Evidence, about: &Circumstances) -> Option<Verdict> {
 }
 
 fn last_words(verdict: Verdict, evidence: &Evidence) -> Verdict {
-    if evidence.last.is_empty() {
-        return verdict.because("it never said anything over the serial line");
+    match &evidence.last {
+        None => verdict.because("it never said anything over the serial line"),
+        Some(Quote { line, text }) => {
+            verdict.because(format!("its last words are line {line} of the log: {text}"))
+        }
     }
-    let line = evidence.lines;
-    verdict.because(format!("its log ends at line {line}, with `{}`", evidence.last))
 }
 
 fn passed(goal: &Goal, boot: &Boot, places: &[Place]) -> Verdict {
@@ -260,9 +269,12 @@ fn incomplete(
     if let Some(verdict) = unloaded.and_then(|number| rejected(goal, boot, number)) {
         return verdict;
     }
+    let explain = |verdict: Verdict| {
+        let words = missing.iter().map(|one| words(goal, boot, &about.places, one));
+        words.fold(verdict, Verdict::because)
+    };
     if end == GuestEnd::Stopped {
-        let verdict = Verdict::new(Finding::Stopped, "the guest was stopped");
-        return missing.iter().fold(verdict, |verdict, one| verdict.because(words(goal, one)));
+        return explain(Verdict::new(Finding::Stopped, "the guest was stopped"));
     }
     let is_silent = about.silent.is_some();
     let is_idle = boot.thread.as_ref().is_some_and(|thread| thread.contains(IDLE_THREAD));
@@ -270,7 +282,7 @@ fn incomplete(
         && !is_idle
         && let Some(verdict) = silent(evidence, about)
     {
-        return missing.iter().fold(verdict, |verdict, one| verdict.because(words(goal, one)));
+        return explain(verdict);
     }
     if matches!(end, GuestEnd::TimedOut | GuestEnd::Decided)
         && let Some(verdict) = not_booted(evidence).filter(|_| boot.stage.is_some())
@@ -281,30 +293,70 @@ fn incomplete(
         let words = "the guest never said anything over the serial line";
         return Verdict::new(Finding::Hung, words);
     }
-    if let Some(number) = unloaded {
-        return not_loaded(goal, boot, &about.places, number);
-    }
-    let how = match end {
-        GuestEnd::ShutDown => "the guest shut down",
-        GuestEnd::Closed => "QEMU was closed",
-        GuestEnd::TimedOut => "the guest's time was up",
-        _ => "the guest said nothing more",
+    let (how, was_cut) = match end {
+        GuestEnd::ShutDown => ("the guest shut down", false),
+        GuestEnd::Closed => ("QEMU was closed", true),
+        GuestEnd::TimedOut => ("the guest's time was up", true),
+        _ => ("the guest said nothing more", false),
     };
+    if let Some(number) = unloaded
+        && let Some(verdict) = not_loaded(goal, boot, &about.places, number, was_cut)
+    {
+        return if was_cut { verdict.because(how) } else { verdict };
+    }
+    if missing.iter().any(|one| matches!(one, Missing::Alone(_))) {
+        let words = "two drivers of one name were loaded, and nothing tells them apart";
+        return explain(Verdict::new(Finding::Unproven, words));
+    }
+    let is_unclaimed = missing.iter().any(|one| matches!(one, Missing::Claim(_)));
+    if is_unclaimed && let Some(other) = boot.other(&about.places) {
+        return taken(other);
+    }
+    if missing.is_empty() {
+        return quiet(end, how);
+    }
     let summary = format!("{how} before all was shown that was to be");
-    let verdict = Verdict::new(Finding::Unproven, summary);
-    missing.iter().fold(verdict, |verdict, one| verdict.because(words(goal, one)))
+    explain(Verdict::new(Finding::Unproven, summary))
+}
+
+/// A run in which nothing was to be shown, and no line came that means failure.
+fn quiet(end: GuestEnd, how: &str) -> Verdict {
+    let (finding, what) = match end {
+        GuestEnd::ShutDown | GuestEnd::Closed => (Finding::Done, "and no line meant failure"),
+        _ => (Finding::Unproven, "and no line meant failure until then"),
+    };
+    Verdict::new(finding, format!("{how}, {what}"))
+        .because("nothing else was to be shown, so this is no proof that anything works")
+}
+
+/// A card that another driver took.
+fn taken(line: &Quote) -> Verdict {
+    Verdict::new(Finding::NotDriven, "another driver took the card").because(line.to_string())
 }
 
 /// What is missing, in words.
-fn words(goal: &Goal, missing: &Missing) -> String {
+fn words(goal: &Goal, boot: &Boot, places: &[Place], missing: &Missing) -> String {
     let name = |number: &usize| goal.drivers.get(*number).map_or("", |driver| &driver.name);
     match missing {
         Missing::Load(number) => format!("no line says that {} was loaded", name(number)),
-        Missing::Claim(number) => format!(
-            "no line of {} names the card that it took, by its place or an address of its \
-             registers",
-            name(number)
-        ),
+        Missing::Alone(number) => {
+            let seen = boot.drivers.get(*number);
+            let other = seen.and_then(|seen| seen.superseded.as_ref());
+            let other = other.map_or_else(String::new, ToString::to_string);
+            format!(
+                "another driver called {} is there as well, and nobody knows which of them says \
+                 what: {other}",
+                name(number)
+            )
+        }
+        Missing::Claim(number) => match boot.denial(*number, places) {
+            Some(denial) => format!("{} denies that it took the card: {denial}", name(number)),
+            None => format!(
+                "no line of {} names the card that it took, and no other, by its place or an \
+                 address of its registers",
+                name(number)
+            ),
+        },
         Missing::Test => "the end of the command did not come, or came damaged".to_owned(),
         Missing::Mark => match &goal.until {
             Some(pattern) => format!("no line matches `{pattern}`"),
@@ -332,11 +384,16 @@ fn rejected(goal: &Goal, boot: &Boot, number: usize) -> Option<Verdict> {
     Some(verdict(words, quote))
 }
 
-/// A driver that was not loaded, and the kernel did not say why.
-fn not_loaded(goal: &Goal, boot: &Boot, places: &[Place], number: usize) -> Verdict {
-    let (Some(driver), Some(seen)) = (goal.drivers.get(number), boot.drivers.get(number)) else {
-        return Verdict::new(Finding::NotDriven, "a driver was not loaded");
-    };
+/// A driver that was not loaded, and the kernel did not say why. That nothing opened its directory
+/// says nothing of a run that was cut.
+fn not_loaded(
+    goal: &Goal,
+    boot: &Boot,
+    places: &[Place],
+    number: usize,
+    was_cut: bool,
+) -> Option<Verdict> {
+    let (driver, seen) = (goal.drivers.get(number)?, boot.drivers.get(number)?);
     let name = &driver.name;
     let verdict = |words: String| Verdict::new(Finding::NotDriven, words);
     let has_scan = !boot.functions.is_empty() && !places.is_empty();
@@ -345,22 +402,31 @@ fn not_loaded(goal: &Goal, boot: &Boot, places: &[Place], number: usize) -> Verd
         let places: Vec<_> = places.iter().map(ToString::to_string).collect();
         let words = format!("{name} was not loaded: the guest does not see the card");
         let why = format!("its list of PCI functions has none at {}", places.join(", "));
-        return verdict(words).because(why);
+        return Some(verdict(words).because(why));
+    }
+    if driver.has_card
+        && let Some(other) = boot.other(places)
+    {
+        return Some(taken(other).because(format!("{name} was not loaded")));
     }
     if let Some(opened) = &seen.opened {
         let words = format!("{name} did not take the card");
         let verdict = verdict(words).because(format!(
-            "its directory was opened, and another driver of it loaded: {opened}"
+            "its directory was opened, for the kernel loaded from there: {opened}"
         ));
-        return match seen.own.first() {
+        let own = boot.denial(number, places).or(boot.claim(number, places).map(|(_, own)| own));
+        return Some(match own {
             Some(own) => verdict.because(own.to_string()),
             None if seen.spoke => verdict,
             None => verdict.because(format!("{name} itself said nothing")),
-        };
+        });
+    }
+    if was_cut {
+        return None;
     }
     let words = format!("{name} was not loaded: nothing opened its directory");
-    verdict(words).because(match driver.modules.first() {
+    Some(verdict(words).because(match driver.modules.first() {
         Some(_) => "none of its modules published a device".to_owned(),
         None => "no driver of that directory was loaded".to_owned(),
-    })
+    }))
 }

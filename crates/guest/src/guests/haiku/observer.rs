@@ -40,6 +40,8 @@ pub(super) struct HaikuObserver {
     /// When there was nothing more to wait for.
     over_at: Option<Duration>,
     interrupted_at: Option<Duration>,
+    /// Where a guest that is kept was in its debugger or not when its verdict was told.
+    concluded: Option<bool>,
 }
 
 /// What the reader of panics found.
@@ -77,7 +79,11 @@ impl HaikuObserver {
             let refused = seen.rejected.is_some() || seen.unresolved.is_some();
             refused && seen.loaded.is_none()
         });
+        // Nothing that follows tells the two apart.
+        let is_confused =
+            boot.drivers.iter().any(|seen| seen.loaded.is_some() && seen.superseded.is_some());
         is_rejected
+            || is_confused
             || boot.failed.is_some()
             || boot.crashed.is_some()
             || boot
@@ -85,7 +91,7 @@ impl HaikuObserver {
                 .as_ref()
                 .is_some_and(|tested| tested.as_ref().is_none_or(|tested| tested.code != 0))
             || self.about.fault.is_some()
-            || missing(&self.goal, boot, &self.about.places).is_empty()
+            || self.goal.awaits_any() && missing(&self.goal, boot, &self.about.places).is_empty()
     }
 
     /// What is to be done about a guest in its debugger.
@@ -192,12 +198,19 @@ impl Observer for HaikuObserver {
         }
         // Somebody who uses the guest ends it himself, or has said when it is to end.
         let limit = match self.goal.idle {
-            _ if self.goal.keep => None,
-            None if !self.goal.is_any() => None,
+            _ if self.goal.hands_off => None,
+            limit if !self.goal.is_any() => limit.filter(|_| !self.goal.keep).map(Some),
+            // Silence is what one that is kept is kept for.
+            _ if self.goal.keep => Some(None),
             limit => Some(limit),
         };
         let Some(limit) = limit else { return wish };
-        let next = if self.evidence.boot.in_debugger {
+        let in_debugger = self.evidence.boot.in_debugger;
+        if self.concluded == Some(in_debugger) {
+            self.heard.clear();
+            return wish;
+        }
+        let mut next = if in_debugger {
             self.debug(at)
         } else if self.is_over_for_good(at) {
             end(true)
@@ -206,6 +219,14 @@ impl Observer for HaikuObserver {
             let idle = limit.map(|limit| self.idle(at, limit)).unwrap_or_default();
             Wish { again: settled.into_iter().chain(idle.again).min(), ..idle }
         };
+        if self.goal.keep {
+            for action in &mut next.actions {
+                if matches!(action, Action::End { .. }) {
+                    *action = Action::Conclude;
+                    self.concluded = Some(in_debugger);
+                }
+            }
+        }
         wish.actions.extend(next.actions);
         Wish { again: next.again, ..wish }
     }

@@ -41,6 +41,14 @@ impl Loop<'_, '_> {
         }
     }
 
+    /// Tells what the run means so far.
+    fn conclude(&mut self) {
+        let Some(follow) = &mut self.follow else { return };
+        let verdict = follow.observer().judge(GuestEnd::Decided);
+        let ms = self.ms(Instant::now());
+        (self.notice)(Event::Concluded { verdict, ms });
+    }
+
     /// Does what the observer wants, as long as the guest runs.
     pub(super) fn act(&mut self) {
         self.next_act = None;
@@ -57,6 +65,7 @@ impl Loop<'_, '_> {
                 Action::Send(bytes) => drop((&self.qemu.serial_in).write_all(&bytes)),
                 Action::Interrupt => self.send("inject-nmi", None, None),
                 Action::AskPlaces => self.ask("query-pci", None, Waiting::Places),
+                Action::Conclude => self.conclude(),
                 Action::End { orderly } => {
                     self.ending.get_or_insert(Ending::Guest(GuestEnd::Decided));
                     if !orderly {

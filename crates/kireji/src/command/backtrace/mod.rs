@@ -1,5 +1,6 @@
 //! `kireji backtrace`: what a log says of a panic.
 
+mod encoding;
 mod source;
 mod text;
 
@@ -165,7 +166,16 @@ fn read(args: &Args, context: &Context<'_>) -> Result<(Vec<Panic>, usize), Comma
         }
     };
     let (mut log, path): (Box<dyn Read>, PathBuf) = open(args.log.as_deref(), context)?;
+    let mut head = Vec::new();
+    let begun = log.by_ref().take(encoding::HEAD).read_to_end(&mut head);
+    begun.map_err(|error| image::host_failed("read", &path, error))?;
+    if let Some((what, command)) = encoding::foreign(&head) {
+        let words = format!("the log in {} is {what}", path.display());
+        let hint = format!("pipe it: `{command} FILE | kireji backtrace -`");
+        return Err(CommandError::new(Exit::Usage, words).hint(hint));
+    }
     let mut reader = Reader::default();
+    reader.push(&head, &mut keep);
     let mut chunk = vec![0; 256 << 10];
     loop {
         match log.read(&mut chunk) {

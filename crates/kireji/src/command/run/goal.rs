@@ -63,10 +63,10 @@ pub(super) struct GoalArgs {
     #[arg(long, conflicts_with_all = ["keep", "dry_run", "persist"])]
     pub(super) watch: bool,
     /// The guest hangs when it says nothing for this long: 60, or 180 without KVM, for a run that
-    /// is to show something
+    /// waits for something to be shown
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=YEAR))]
     pub(super) idle_timeout: Option<u64>,
-    /// Leave the guest running once all was shown
+    /// Leave the guest running once its verdict is known
     #[arg(long)]
     pub(super) keep: bool,
     /// Copy a file out of the guest's disk when the run has ended, whatever its end; the system
@@ -200,12 +200,13 @@ pub(super) fn goal(
         fail: fail.clone(),
         test,
         idle: idle_timeout.map(Duration::from_secs),
+        keep: *keep,
         // Who looks with gdb stops the guest, and looks longer than a run lasts.
-        keep: *keep || args.gdb.is_some(),
+        hands_off: args.gdb.is_some(),
         memory: memory_mib << 20,
     };
-    // At a breakpoint it says nothing for as long as somebody looks.
-    if goal.idle.is_none() && goal.is_any() && args.gdb.is_none() {
+    // One that nothing is awaited of may be silent, and at a breakpoint for as long as somebody looks.
+    if goal.idle.is_none() && goal.awaits_any() && args.gdb.is_none() {
         let is_native = accelerator == Accelerator::Kvm;
         goal.idle = Some(if is_native { IDLE } else { IDLE_TRANSLATED });
     }

@@ -28,7 +28,7 @@ use crate::{CommandError, Context, Exit};
 
 use super::files::Load;
 use super::highlight::{Cards, Highlight};
-use super::record::{Ended, Record, Told};
+use super::record::{Ended, Record, Told, in_words};
 use super::stages::Timeline;
 use super::{Args, gdb, limit, login, report, verdict, window};
 
@@ -145,7 +145,8 @@ impl Session<'_> {
         context: &mut Context<'_>,
     ) -> Ended {
         let Self { args, machine, guest, .. } = &self;
-        let is_loop = args.goal.is_any();
+        // With gdb, a person asks.
+        let is_asked = args.goal.is_any() && args.gdb.is_none();
         let run = &record.directory;
         let wants = guest.wants();
         for file in &machine.files {
@@ -187,6 +188,8 @@ impl Session<'_> {
             topology: Some(&machine.topology),
             host_log: self.host_log(context)?,
         };
+        // The panic of a guest that is kept, as it was read and as it was told.
+        let mut shown: Option<(Panic, Panic)> = None;
         let outcome = qemu
             .supervise(rules, &mut |event| {
                 record.tell(&event, context);
@@ -197,38 +200,58 @@ impl Session<'_> {
                 if let Event::Places { places, .. } = &event {
                     cards.are_at(places);
                 }
+                if let Event::Concluded { verdict, .. } = &event {
+                    let ended = verdict::of_guest(verdict.clone(), |panic| {
+                        let told = self.tell_panic(panic.clone(), record, context);
+                        shown.insert((panic, told)).1.clone()
+                    });
+                    let said = if args.json { Ok(()) } else { so_far(&ended, context) };
+                    record.keep(said);
+                }
                 if let (Event::Forward { host, guest: PORT }, Some(user)) = (&event, &self.login) {
                     let told = login::open(user, *host, args.json, &record.directory, context);
                     record.keep(told);
                 } else if !args.json {
-                    let said = say(&event, wants.serial, is_loop, context);
+                    let said = say(&event, wants.serial, is_asked, timeline, context);
                     record.keep(said);
                 }
             })
             .map_err(|error| {
                 CommandError::from_source(Exit::Internal, error).hint("QEMU was killed")
             })?;
+        // Of a QEMU that is gone without a word.
+        timeline.mark("goal");
         if let Some(error) = &outcome.serial.error {
             writeln!(context.err, "WARNING: the serial log is not whole: {error}")?;
         }
-        let told = |mut panic: Panic| {
-            let symbols = self.load.symbols(args, &panic, context);
-            let remarks = symbolise(&mut panic, &symbols);
-            record.tell(&Told::Panic { panic: &panic }, context);
-            // The report says more than the end of what the debugger said.
-            record.is_quiet = false;
-            if !args.json {
-                let shown = backtrace::write(&panic, context.err).map_err(CommandError::from);
-                record.keep(shown);
-                for remark in remarks {
-                    let remark = plain(&remark.to_string());
-                    record
-                        .keep(writeln!(context.err, "note: {remark}").map_err(CommandError::from));
-                }
-            }
-            panic
+        let told = |panic| match shown {
+            Some((raw, shown)) if raw == panic => shown,
+            _ => self.tell_panic(panic, record, context),
         };
         verdict::judge(&outcome, &*observer, told)
+    }
+
+    /// Tells a panic of the guest's kernel, and returns it with the names of its frames.
+    fn tell_panic(
+        &self,
+        mut panic: Panic,
+        record: &mut Record,
+        context: &mut Context<'_>,
+    ) -> Panic {
+        let symbols = self.load.symbols(self.args, &panic, context);
+        let remarks = symbolise(&mut panic, &symbols);
+        record.tell(&Told::Panic { panic: &panic }, context);
+        // The report says more than the end of what the debugger said.
+        record.is_quiet = false;
+        if !self.args.json {
+            let shown = backtrace::write(&panic, context.err).map_err(CommandError::from);
+            record.keep(shown);
+            for remark in remarks {
+                let remark = plain(&remark.to_string());
+                record.keep(writeln!(context.err, "note: {remark}").map_err(CommandError::from));
+            }
+        }
+        panic
     }
 }
 
@@ -273,16 +296,28 @@ fn show(mut highlight: Highlight) -> Show {
     })
 }
 
+/// Says what a run means whose guest is kept.
+fn so_far(ended: &Ended, context: &mut Context<'_>) -> Result<(), CommandError> {
+    let (_, words, reasons) = in_words(ended);
+    writeln!(context.err, "{words}")?;
+    for reason in reasons {
+        writeln!(context.err, "  {reason}")?;
+    }
+    writeln!(context.err, "The guest is kept; Ctrl-C ends the run.")?;
+    Ok(())
+}
+
 /// Says what a person wants to know of an event.
 fn say(
     event: &Event,
     serial: bool,
-    is_loop: bool,
+    is_asked: bool,
+    timeline: &Timeline,
     context: &mut Context<'_>,
 ) -> Result<(), CommandError> {
     match event {
         Event::Stage { stage: Stage::Executed, ms } => {
-            writeln!(context.err, "QEMU starts after {ms} ms")?;
+            writeln!(context.err, "QEMU starts after {} ms", timeline.without_build(*ms))?;
         }
         Event::Forward { host, guest: 22 } => {
             writeln!(context.err, "ssh -p {host} user@localhost")?;
@@ -311,7 +346,7 @@ fn say(
         Event::Sign { sign: Sign::Host { line }, .. } => {
             writeln!(context.err, "host: {}", plain(line))?;
         }
-        Event::Sign { sign: Sign::Debugger, .. } if is_loop => {
+        Event::Sign { sign: Sign::Debugger, .. } if is_asked => {
             writeln!(context.err, "The guest's kernel is in its debugger, and is asked why.")?;
         }
         Event::Sign { sign: Sign::Debugger, .. } => {
@@ -321,7 +356,11 @@ fn say(
             writeln!(context.err, "The guest is to shut down; Ctrl-C does not wait for it.")?;
         }
         Event::Stopping { how, .. } => writeln!(context.err, "stopping the guest: {how}")?,
-        Event::Stage { .. } | Event::Qemu { .. } | Event::Sign { .. } | Event::Places { .. } => {}
+        Event::Stage { .. }
+        | Event::Qemu { .. }
+        | Event::Sign { .. }
+        | Event::Places { .. }
+        | Event::Concluded { .. } => {}
     }
     Ok(())
 }

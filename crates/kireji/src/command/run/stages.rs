@@ -79,10 +79,17 @@ impl Timeline {
                 };
                 self.end(ended, *ms);
             }
-            // What follows the guest's own time.
+            // The end of the guest's own time, whoever ends it (qapi/run-state.json, SHUTDOWN).
             Event::Stopping { ms, .. } => self.end("goal", *ms),
+            Event::Qemu { name, ms, .. } if name == "SHUTDOWN" => self.end("goal", *ms),
             _ => {}
         }
+    }
+
+    /// What is left of a time since the request without the build.
+    pub(super) fn without_build(&self, ms: u64) -> u64 {
+        let build = self.marks.iter().find(|(stage, _)| *stage == "build");
+        ms.saturating_sub(build.map_or(0, |(_, ms)| *ms))
     }
 
     /// What each stage took.
@@ -209,6 +216,24 @@ mod tests {
             times.line(),
             "stages: check 0.00 s, QEMU 0.07 s, firmware 0.92 s, boot loader 0.50 s"
         );
+    }
+
+    #[test]
+    fn the_guests_own_time_ends_with_it_whoever_ends_it() {
+        let shutdown = |ms| Event::Qemu { name: "SHUTDOWN".into(), data: ().into(), ms };
+        let stopping = |ms| Event::Stopping { how: "quit", ms };
+        for (first, second) in [(shutdown(4000), stopping(4900)), (stopping(4000), shutdown(4900))]
+        {
+            let mut line = Timeline::new(Instant::now());
+            line.end("build", 3000);
+            line.end("check", 3005);
+            assert_eq!((line.without_build(3182), line.without_build(9)), (182, 0));
+            line.event(&first);
+            line.event(&second);
+            line.end("verdict", 5000);
+            let times = line.times().line();
+            assert!(times.ends_with("check 0.00 s, goal 0.99 s, verdict 1.00 s"), "{times}");
+        }
     }
 
     #[test]

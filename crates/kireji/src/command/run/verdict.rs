@@ -61,7 +61,8 @@ pub(super) fn judge(
     }
 }
 
-fn of_guest(verdict: Verdict, told: impl FnOnce(Panic) -> Panic) -> Ended {
+/// Returns what a run means that its guest has shown.
+pub(super) fn of_guest(verdict: Verdict, told: impl FnOnce(Panic) -> Panic) -> Ended {
     let Verdict { finding, summary, mut reasons, panic } = verdict;
     if let Some(panic) = panic {
         let panic = told(*panic);

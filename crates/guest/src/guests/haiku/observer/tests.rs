@@ -187,10 +187,14 @@ fn what_a_run_did_not_show_is_said_with_the_line_that_says_why() {
             { Finding::Unproven },
             "no line of edu_test names",
         ),
-        ("nothing", String::new(), GuestEnd::TimedOut, Finding::NotDriven, "nothing opened"),
+        ("nothing", String::new(), GuestEnd::Decided, Finding::NotDriven, "nothing opened"),
+        ("cut", String::new(), GuestEnd::TimedOut, Finding::Unproven, "the guest's time was up"),
         ("shut down", String::new(), GuestEnd::ShutDown, Finding::NotDriven, "nothing opened"),
         ("opened", format!("{packaged}mem\r\n"), GuestEnd::TimedOut, Finding::NotDriven, {
-            "another driver of it loaded: line 6 of the log: loaded driver /boot/system"
+            "the kernel loaded from there: line 6 of the log: loaded driver /boot/system"
+        }),
+        ("opened, cut", format!("{packaged}mem\r\n"), GuestEnd::TimedOut, Finding::NotDriven, {
+            "the guest's time was up"
         }),
         (
             "superseded",
@@ -238,6 +242,106 @@ fn what_a_run_did_not_show_is_said_with_the_line_that_says_why() {
 }
 
 #[test]
+fn what_proves_nothing_does_not_pass() {
+    let namesake = "loaded driver /boot/system/add-ons/kernel/drivers/dev/misc/edu_test\r\n";
+    let loaded = loaded();
+    for (name, more, finding, says) in [
+        (
+            "denial",
+            format!("edu_test: 0:2.0 is not mine, skipped\r\n{loaded}"),
+            { Finding::Unproven },
+            "edu_test denies that it took the card: line 6 of the log: edu_test: 0:2.0",
+        ),
+        (
+            "withdrawn",
+            format!("{CLAIM}{loaded}edu_test: 0:2.0 failed\r\n"),
+            { Finding::Unproven },
+            "line 8 of the log: edu_test: 0:2.0 failed",
+        ),
+        (
+            "at last",
+            format!("edu_test: 0:2.0 not ready\r\n{CLAIM}{loaded}"),
+            { Finding::Done },
+            "passed",
+        ),
+        (
+            "namesake after",
+            format!("{loaded}{namesake}{CLAIM}"),
+            { Finding::Unproven },
+            "nobody knows which of them says what: line 7 of the log: loaded driver /boot/system",
+        ),
+        (
+            "namesake before",
+            format!("{namesake}{CLAIM}{loaded}"),
+            { Finding::Unproven },
+            "another driver called edu_test",
+        ),
+        (
+            "another",
+            format!("{loaded}other: found at 0:2.0 bar0\r\n"),
+            { Finding::NotDriven },
+            "line 7 of the log: other: found at 0:2.0",
+        ),
+        (
+            "another alone",
+            "other: found at 0:2.0 bar0\r\n".to_owned(),
+            { Finding::NotDriven },
+            "another driver took the card",
+        ),
+        (
+            "another denies",
+            format!("{loaded}other: 0:2.0 is not mine\r\n"),
+            { Finding::Unproven },
+            "no line of edu_test names",
+        ),
+        (
+            "the kernel",
+            format!("{loaded}PCI: 0:2.0 found\r\n"),
+            { Finding::Unproven },
+            "no line of edu_test names",
+        ),
+    ] {
+        let verdict = watch(goal(), &format!("{BOOT}{more}")).judge(GuestEnd::ShutDown);
+        assert_eq!(verdict.finding, finding, "{name}: {verdict:?}");
+        let all = format!("{}\n{}", verdict.summary, verdict.reasons.join("\n"));
+        assert!(all.contains(says), "{name}: {all}");
+    }
+    // The kernel's scan is no word of a driver that is called like it.
+    let mut goal = goal();
+    goal.drivers[0].name = "pci_test".into();
+    let verdict = watch(goal, &format!("{BOOT}{loaded}")).judge(GuestEnd::ShutDown);
+    assert_eq!(verdict.finding, Finding::Unproven, "{verdict:?}");
+    // Two drivers of one name are not waited for.
+    let mut confused = watch(self::goal(), &format!("{BOOT}{loaded}{namesake}{CLAIM}"));
+    let done = times(&mut confused, Duration::from_secs(5));
+    assert_eq!(done.last(), Some(&(7, Action::End { orderly: true })));
+}
+
+#[test]
+fn that_no_line_means_failure_is_no_success() {
+    let goal = || Goal { fail: vec![pattern("^FAIL")], ..Goal::default() };
+    let quiet = || watch(goal(), BOOT);
+    // Nothing was waited for, so nothing ends it.
+    assert_eq!(times(&mut quiet(), Duration::from_secs(5)), [(5, Action::AskPlaces)]);
+    for (end, finding) in [
+        (GuestEnd::ShutDown, Finding::Done),
+        (GuestEnd::Closed, Finding::Done),
+        (GuestEnd::TimedOut, Finding::Unproven),
+        (GuestEnd::Stopped, Finding::Stopped),
+    ] {
+        let verdict = quiet().judge(end);
+        assert_eq!(verdict.finding, finding, "{end:?}");
+        assert!(!verdict.summary.contains("passed"), "{verdict:?}");
+    }
+    let unbooted = watch(goal(), &BOOT[..70]).judge(GuestEnd::TimedOut);
+    assert_eq!(unbooted.finding, Finding::NotBooted);
+    let mut failed = watch(goal(), &format!("{BOOT}FAIL\r\n"));
+    let done = times(&mut failed, Duration::from_secs(5));
+    assert_eq!(done.last(), Some(&(7, Action::End { orderly: true })));
+    assert_eq!(failed.judge(GuestEnd::Decided).finding, Finding::Failed);
+}
+
+#[test]
 fn a_card_that_the_guest_does_not_see_is_said_so() {
     let mut observer = watch(goal(), BOOT);
     observer.learn(&Fact::Places(vec![Place { bus: 1, ..EDU }]));
@@ -274,6 +378,10 @@ fn a_fault_of_the_card_is_explained_with_the_hosts_line() {
     assert_eq!(verdict.finding, Finding::CardFault);
     assert!(verdict.summary.contains("no memory of the guest's"), "{verdict:?}");
     assert_eq!(verdict.reasons, [format!("the host's kernel said: {line}")]);
+    // Also where nothing was to be shown.
+    let mut used = watch(Goal::default(), BOOT);
+    used.learn(&Fact::Host(line.into()));
+    assert_eq!(used.judge(GuestEnd::ShutDown).finding, Finding::CardFault);
 }
 
 /// Asks the observer at its own times until it wants the end, and returns what it did when.
@@ -307,7 +415,7 @@ fn a_silent_guest_is_asked_where_it_is_and_the_verdict_says_so() {
     assert_eq!(verdict.summary, "the guest said nothing for 60 s");
     let reasons = verdict.reasons.join("\n");
     assert!(reasons.contains("did not answer to a non-maskable interrupt"), "{reasons}");
-    assert!(reasons.contains("its log ends at line 6, with `loaded driver"), "{reasons}");
+    assert!(reasons.contains("its last words are line 6 of the log: loaded driver"), "{reasons}");
 
     // One that answers shows where it is.
     let answer = |thread: &str| {
@@ -328,6 +436,8 @@ fn a_silent_guest_is_asked_where_it_is_and_the_verdict_says_so() {
     let busy = answer("Thread 352 \"mydriver worker\"");
     assert_eq!(busy.finding, Finding::Hung);
     assert!(busy.reasons[0].contains("Thread 352 \"mydriver worker\""), "{busy:?}");
+    // What it said by itself, not what it was asked.
+    assert!(busy.reasons[1].contains("line 5 of the log: Mounted boot"), "{busy:?}");
     // A processor with nothing to do does not hang: the driver was never asked for.
     let idle = answer("Thread 3 \"idle thread 1\"");
     assert_eq!(idle.finding, Finding::NotDriven, "{idle:?}");
@@ -340,8 +450,20 @@ fn a_run_ends_when_nothing_is_left_to_wait_for_unless_it_is_to_be_kept() {
     let done = times(&mut observer, Duration::from_secs(5));
     assert_eq!(done, [(5, Action::AskPlaces), (7, Action::End { orderly: true })]);
     let mut kept = watch(Goal { keep: true, ..goal() }, &log);
-    assert_eq!(times(&mut kept, Duration::from_secs(5)), [(5, Action::AskPlaces)]);
+    let done = times(&mut kept, Duration::from_secs(5));
+    assert_eq!(done, [(5, Action::AskPlaces), (7, Action::Conclude)]);
+    assert_eq!(kept.act(Duration::from_secs(9)), Wish::default());
     assert_eq!(kept.judge(GuestEnd::Stopped).finding, Finding::Done);
+    // Its debugger is asked all the same, and then left to whoever is there.
+    kept.feed(b"PANIC: late\r\nkdebug> ");
+    let done = times(&mut kept, Duration::from_secs(10));
+    assert_eq!(done.first(), Some(&(10, Action::Send(b"paging off\r".to_vec()))));
+    assert_eq!(done.last().map(|(_, action)| action), Some(&Action::Conclude));
+    kept.feed(b"\r\nkdebug> ");
+    assert_eq!(kept.act(Duration::from_secs(99)), Wish::default());
+    let mut alone = watch(Goal { hands_off: true, ..goal() }, &log);
+    alone.feed(b"PANIC: late\r\nkdebug> ");
+    assert_eq!(times(&mut alone, Duration::from_secs(5)), [(5, Action::AskPlaces)]);
     // A panic in the time of grace counts.
     let mut late = watch(goal(), &log);
     late.act(Duration::from_secs(5));
