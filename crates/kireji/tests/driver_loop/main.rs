@@ -277,14 +277,20 @@ fn files_go_into_the_overlay_and_come_out_at_the_end() {
     let put = format!("{}:/boot/home/a/note", place.path("note"));
     let get = format!("/boot/home/a/note:{}", place.path("back"));
     let log = format!("{}:system/var/log/syslog", place.path("note"));
+    // A directory that is there is one to put into.
+    std::fs::write(place.path("other"), "more").unwrap();
+    let into = format!("{}:/boot/home/a", place.path("other"));
+    let get_other = format!("/boot/home/a/other:{}", place.path("other back"));
     std::fs::write(place.path("precious"), "mine").unwrap();
     let no_file = format!("/boot/home:{}", place.path("precious"));
     let script = said(&format!("{CLAIM}{LOADED}{PANIC}")).debugger("");
     let more = ["--put", &put, "--put", &log, "--get", &get, "--get", "/boot/missing"];
     let more = [&more[..], &["--get", &no_file, "--json"]].concat();
+    let more = [&more[..], &["--put", &into, "--get", &get_other]].concat();
     let ended = place.run_driver(&script, &more);
     let err = text(&ended.stderr);
     assert_eq!(ended.status.code(), Some(21), "{err}");
+    assert_eq!(std::fs::read_to_string(place.path("other back")).unwrap(), "more", "{err}");
     assert!(std::fs::read(&image).unwrap() == before, "the image was written");
     assert_eq!(std::fs::read_to_string(place.path("back")).unwrap(), "hello");
     assert!(err.contains("WARNING: cannot copy /boot/missing"), "{err}");

@@ -66,6 +66,8 @@ pub(super) struct Load {
 #[derive(Debug, Default)]
 pub(super) struct Installed {
     pub(super) changes: Vec<Change>,
+    /// Where the files of `--put` are.
+    files: Vec<Put>,
     /// The user to log in as, or why nobody can.
     pub(super) login: Option<Result<String, CommandError>>,
 }
@@ -260,7 +262,7 @@ impl Load {
         for change in &installed.changes {
             writeln!(context.err, "{}", image::shown_lines(&change.to_string()))?;
         }
-        for (put, _) in &self.files {
+        for put in &installed.files {
             writeln!(context.err, "{} -> /boot/{}", put.source.display(), put.destination)?;
         }
         Ok(installed)
@@ -272,19 +274,31 @@ impl Load {
             Some(plan) => install::install(&mut volume, plan).map_err(not_installed)?,
             None => Vec::new(),
         };
-        let test = self.test.iter().flat_map(Test::files).collect::<Vec<_>>();
-        let test = test.iter().map(|(path, content)| (path, content.as_bytes()));
-        let files = self.files.iter().map(|(put, bytes)| (&put.destination, &bytes[..]));
-        for (path, bytes) in files.chain(test) {
-            put_file(&mut volume, path, 0o755, bytes)?;
+        let mut files = Vec::new();
+        for (put, bytes) in &self.files {
+            let put = within(&mut volume, put)?;
+            put_file(&mut volume, &put.destination, 0o755, bytes)?;
+            files.push(put);
+        }
+        for (path, content) in self.test.iter().flat_map(Test::files) {
+            put_file(&mut volume, &path, 0o755, content.as_bytes())?;
         }
         if self.prepares {
             base::put(&mut volume)?;
         }
         let login = self.login.as_ref().map(|login| let_in(&mut volume, login));
         volume.sync().map_err(image::failed)?;
-        Ok(Installed { changes, login })
+        Ok(Installed { changes, files, login })
     }
+}
+
+/// A file whose destination is a directory of the volume goes into it.
+fn within(volume: &mut Volume<Window<Disk>>, put: &Put) -> Result<Put, CommandError> {
+    let is_directory = match volume.lookup(put.destination.as_bytes()) {
+        Ok(node) => volume.metadata(node).map_err(image::failed)?.kind == Kind::Directory,
+        Err(_) => false,
+    };
+    Ok(put.into_directory().filter(|_| is_directory).unwrap_or_else(|| put.clone()))
 }
 
 pub(super) fn put_file(

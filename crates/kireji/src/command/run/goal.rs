@@ -102,6 +102,18 @@ pub(super) struct Put {
     pub(super) destination: String,
 }
 
+impl Put {
+    /// The same, into a directory that is its destination.
+    pub(super) fn into_directory(&self) -> Option<Self> {
+        let name = self.source.file_name()?.to_str()?;
+        let destination = match &*self.destination {
+            "" => name.to_owned(),
+            above => format!("{above}/{name}"),
+        };
+        Some(Self { source: self.source.clone(), destination })
+    }
+}
+
 /// A command line, cut into words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Words(pub(super) Vec<String>);
@@ -110,19 +122,20 @@ fn put(text: &str) -> Result<Put, String> {
     let parts = text.split_once(':').filter(|(source, to)| !source.is_empty() && !to.is_empty());
     let (source, destination) = parts.ok_or("SOURCE:DESTINATION takes two paths")?;
     let source = std::path::absolute(source).map_err(|error| error.to_string())?;
-    let mut path = of_volume(destination).to_owned();
+    let path = of_volume(destination).to_owned();
     if path.split('/').any(|part| part == "." || part == "..") {
         return Err(
             "DESTINATION begins at the root of the guest's disk, without `.` or `..`".into()
         );
     }
+    let put = Put { source, destination: path };
     // A directory, so the file keeps its name.
-    if path.is_empty() || destination.ends_with('/') {
-        let name = source.file_name().and_then(|name| name.to_str());
-        let name = name.ok_or("SOURCE has no name that the guest could use")?;
-        path = format!("{path}/{name}").trim_start_matches('/').to_owned();
+    match put.destination.is_empty() || destination.ends_with('/') {
+        true => put
+            .into_directory()
+            .ok_or_else(|| "SOURCE has no name that the guest could use".to_owned()),
+        false => Ok(put),
     }
-    Ok(Put { source, destination: path })
 }
 
 /// A target of jam; what begins with a dash would be an option of it.
