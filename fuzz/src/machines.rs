@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use guest::diagnosis::{diagnose, reason};
 use guest::machine::{self, Accelerator, Boot, Disk, DiskBus, Display, Emulated, Network, Request};
 use guest::qemu::{Capabilities, DiskFormat, Firmware};
-use lab::arguments::{Abilities, Parts, ToolsDisk, arguments};
+use lab::arguments::{Abilities, MemoryDisk, Parts, Start, arguments};
 use lab::rig::Rig;
 
 use crate::scratch::Scratch;
@@ -15,10 +15,13 @@ use crate::text;
 pub fn rig(data: &[u8]) {
     let Ok(rig) = Rig::parse("fuzz", &text(data)) else { return };
     let parts = Parts {
-        kernel: "/kernel".into(),
-        initramfs: "/initramfs".into(),
+        start: Start::Kernel { image: "/kernel".into(), initramfs: "/initramfs".into() },
         console: "/console".into(),
-        tools: rig.qemu.then(|| ToolsDisk { image: "/tools".into(), size: 1 << 20 }),
+        memory_disks: rig
+            .qemu
+            .then(|| MemoryDisk { image: "/tools".into(), size: 1 << 20 })
+            .into_iter()
+            .collect(),
         disks: rig.cards.iter().map(|_| PathBuf::from("/disk")).collect(),
         abilities: Abilities { amd_dma_remap: true },
         kvm: false,

@@ -79,8 +79,10 @@ pub fn serial(data: &[u8]) {
     let haiku = Haiku {
         path: "/image".into(),
         image: Image { container: Container::Raw, content: None, disk_size: 1 << 20 },
+        base: None,
         storage: Storage::ThrowAway,
         bus: DiskBus::Ahci,
+        login: false,
         goal: Goal::default(),
     };
     let nonce = linux::Nonce::try_from("0123456789abcdef".repeat(2)).expect("a nonce");
