@@ -298,7 +298,7 @@ fn within(volume: &mut Volume<Window<Disk>>, put: &Put) -> Result<Put, CommandEr
         Ok(node) => volume.metadata(node).map_err(image::failed)?.kind == Kind::Directory,
         Err(_) => false,
     };
-    Ok(put.into_directory().filter(|_| is_directory).unwrap_or_else(|| put.clone()))
+    Ok(put.in_directory().filter(|_| is_directory).unwrap_or_else(|| put.clone()))
 }
 
 pub(super) fn put_file(

@@ -104,7 +104,7 @@ pub(super) struct Put {
 
 impl Put {
     /// The same, into a directory that is its destination.
-    pub(super) fn into_directory(&self) -> Option<Self> {
+    pub(super) fn in_directory(&self) -> Option<Self> {
         let name = self.source.file_name()?.to_str()?;
         let destination = match &*self.destination {
             "" => name.to_owned(),
@@ -132,7 +132,7 @@ fn put(text: &str) -> Result<Put, String> {
     // A directory, so the file keeps its name.
     match put.destination.is_empty() || destination.ends_with('/') {
         true => put
-            .into_directory()
+            .in_directory()
             .ok_or_else(|| "SOURCE has no name that the guest could use".to_owned()),
         false => Ok(put),
     }
