@@ -154,10 +154,10 @@ fn a_fault_explains_a_panic_and_other_cards_do_not_matter() {
 }
 
 #[test]
-fn without_a_goal_a_fault_is_told_and_the_guest_goes_on() {
+fn without_a_goal_the_guest_goes_on_after_a_fault_and_the_verdict_is_the_fault() {
     let fault = "3,1,1,-;DMAR: [DMA Write] Request device [00:03.0] fault addr 0x8000000\n";
     let script = Script::default().say(BOOT).await_places().shut_down();
     let (code, said) = run(&script, fault, &[]);
-    assert_eq!(code, Exit::Done, "{said}");
+    assert_eq!(code, Exit::CardFault, "{said}");
     assert!(said.contains("host: DMAR: [DMA Write]"), "{said}");
 }
