@@ -81,6 +81,23 @@ pub const ALL: &[Distribution] = &[
         built_by: &["update-initramfs -u -k all", "u-boot-update"],
     },
     Distribution {
+        name: "debian-13-uki",
+        origin: "systemd-ukify and systemd-boot 257.13 of Debian 13, layout=uki: from a system of it",
+        make: || {
+            let tree = base(&["6.12.107+deb13-amd64"], "root=LABEL=root ro quiet");
+            loader(&tree, "systemd-boot 257.13-1~deb13u1");
+            tree.write("/etc/kernel/install.conf", "layout=uki\n");
+            tree.write("/etc/kernel/cmdline", "root=LABEL=root ro quiet\n");
+            tree.directory("/efi");
+            tree
+        },
+        built_by: &[
+            "update-initramfs -u -k all",
+            "kernel-install add 6.12.107+deb13-amd64 /boot/vmlinuz-6.12.107+deb13-amd64 \
+             /boot/initrd.img-6.12.107+deb13-amd64",
+        ],
+    },
+    Distribution {
         name: "ubuntu-24.04",
         origin: "grub2-common 2.12-1ubuntu7, initramfs-tools 0.142ubuntu25: from knowledge",
         make: || {

@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(core[0x1f4..0x200], [1, 8, 0, 0, 0, 0, 0, 0, 2, 0, 0x20, 8]);
         assert_eq!(core.len(), 3 * 512);
         assert_eq!(core[1299..1301], [0xc0, 0], "whole sectors");
-        std::fs::write(dir.path().join("core.img"), [0; 2 << 20]).unwrap();
+        std::fs::write(dir.path().join("core.img"), vec![0; 2 << 20]).unwrap();
         assert!(
             install_grub(dir.path(), &image).is_err(),
             "it would reach into the next partition"

@@ -119,8 +119,18 @@ const DRACUT: Text = text(
 /// system's own update-grub(8) replaces.
 const GRUB_BIOS: &str = include_str!("grub-bios.sh");
 
+/// systemd-boot(7), and what kernel-install(8) makes for it of the initramfs: that is called by the
+/// package's hook of update-initramfs(8).
+const SYSTEMD_BOOT: &str = concat!("entries=yes\n", include_str!("systemd-boot.sh"));
+const SYSTEMD_BOOT_UKI: &str = concat!("entries=no\n", include_str!("systemd-boot.sh"));
+
+/// The command line that kernel-install(8) takes. The IOMMU is off, so that there is a parameter to
+/// change.
+const KERNEL_INSTALL: Text =
+    text("etc/kernel/cmdline", "root=LABEL=root ro console=ttyS0 no_timer_check intel_iommu=off\n");
+
 /// The stacks, in the order of how much each is used.
-pub const STACKS: [Stack; 2] = [
+pub const STACKS: [Stack; 4] = [
     Stack {
         name: "initramfs-tools-grub",
         firmware: Firmware::Bios,
@@ -134,5 +144,30 @@ pub const STACKS: [Stack; 2] = [
         packages: &["dracut", "grub-pc"],
         files: &[GRUB, DRACUT],
         finish: GRUB_BIOS,
+    },
+    Stack {
+        name: "initramfs-tools-systemd-boot",
+        firmware: Firmware::Uefi,
+        packages: &["busybox", "initramfs-tools", "systemd-boot", "systemd-boot-efi"],
+        files: &[KERNEL_INSTALL, INITRAMFS_TOOLS[0], INITRAMFS_TOOLS[1]],
+        finish: SYSTEMD_BOOT,
+    },
+    Stack {
+        name: "initramfs-tools-uki",
+        firmware: Firmware::Uefi,
+        packages: &[
+            "busybox",
+            "initramfs-tools",
+            "systemd-boot",
+            "systemd-boot-efi",
+            "systemd-ukify",
+        ],
+        files: &[
+            KERNEL_INSTALL,
+            text("etc/kernel/install.conf", "layout=uki\n"),
+            INITRAMFS_TOOLS[0],
+            INITRAMFS_TOOLS[1],
+        ],
+        finish: SYSTEMD_BOOT_UKI,
     },
 ];

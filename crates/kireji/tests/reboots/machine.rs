@@ -38,6 +38,19 @@ fn cache() -> PathBuf {
     set("XDG_CACHE_HOME").or_else(home).expect("a cache directory").join("kireji")
 }
 
+/// UEFI of the lab, or of the host.
+pub fn uefi() -> Firmware {
+    let lab = std::env::var_os(lab::tools::LAB_DIR_VARIABLE).map(PathBuf::from);
+    let lab = lab.unwrap_or_else(|| cache().join("lab/current")).join("root");
+    let roots = [Sysroot::at(&lab), Sysroot::host()];
+    let of = |root: &Sysroot| {
+        let found = guest::qemu::Firmware::find(root).ok()?.uefi?;
+        let (code, variables) = (root.locate(found.code), root.locate(found.variables));
+        Some(Firmware::Uefi { code, variables })
+    };
+    roots.iter().flatten().find_map(of).expect("UEFI for QEMU: `cargo xtask provision`")
+}
+
 /// A rig of this description.
 pub fn rig(description: &str) -> Rig {
     Rig::parse("system", description).expect("a rig")

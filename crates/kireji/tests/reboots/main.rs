@@ -7,7 +7,7 @@ mod machine;
 
 use lab::arguments::Firmware;
 
-use machine::{Computer, rig, with_system};
+use machine::{Computer, rig, uefi, with_system};
 
 /// Two cards of one kind, and two others of another kind.
 const TWINS: &str = r#"
@@ -60,6 +60,8 @@ fn whole_way(computer: &mut Computer<'_>, settle: &str) {
     computer.kireji(&format!("selftest {NIC}"), 0);
     // Idle, it sleeps under vfio-pci, and is looked at before the machine wakes it.
     computer.sh(&format!("echo on > /sys/bus/pci/devices/0000:{EDU}/power/control"));
+    // Its first start reads it from the disk, for longer than it is waited for on a busy host.
+    computer.sh("qemu-system-x86_64 -machine none -device help > /dev/null");
     println!("{}", computer.sh(&format!("rigtest inner-machine 0000:{EDU}")));
 
     println!("{}", computer.kireji("undo", 0));
@@ -206,4 +208,20 @@ fn what_the_hook_leaves_alone() {
 #[ignore = "reboots of its own: `cargo xtask test --lab full`"]
 fn a_trial_is_one_boot() {
     with_system("initramfs-tools-grub", &Firmware::Bios, trial);
+}
+
+#[test]
+#[ignore = "a system of its own: `cargo xtask test --lab full`"]
+fn initramfs_tools_and_systemd_boot() {
+    with_system("initramfs-tools-systemd-boot", &uefi(), |computer| {
+        whole_way(computer, "update-initramfs -u");
+    });
+}
+
+#[test]
+#[ignore = "a system of its own: `cargo xtask test --lab full`"]
+fn initramfs_tools_and_unified_images() {
+    with_system("initramfs-tools-uki", &uefi(), |computer| {
+        whole_way(computer, "update-initramfs -u");
+    });
 }

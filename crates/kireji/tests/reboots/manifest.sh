@@ -1,6 +1,7 @@
 #!/bin/sh
 # Writes what the system's disk holds to the file $1: each file with its mode, owner and contents. The
-# images of the initramfs differ in times whenever they are built, so they are told by their members.
+# images of the initramfs differ in times whenever they are built, so they are told by their members, without
+# the one in which dracut writes down how it was called; unified images are told by their sections.
 set -e
 export LC_ALL=C
 
@@ -16,17 +17,49 @@ tell() (
     xargs -0 sha256sum < /run/manifest.files | sed "s|^|$2|"
 )
 
+# The members of the initramfs $1, with $2 before each line.
+members() {
+    work=$(mktemp -d /var/tmp/manifest.XXXXXX)
+    if command -v unmkinitramfs > /dev/null; then
+        unmkinitramfs "$1" "$work"
+    else
+        (cd "$work" && lsinitrd --unpack "$1")
+    fi
+    tell "$work" "$2: "
+    rm -rf "$work"
+}
+
+# The sections of the unified image $1; its initramfs is left in the file $2.
+sections() {
+    python3 - "$1" "$2" << 'END'
+import hashlib, pefile, sys
+image = pefile.PE(sys.argv[1], fast_load=True)
+for section in image.sections:
+    name = section.Name.rstrip(b"\0").decode()
+    data = section.get_data(length=section.Misc_VirtualSize)
+    if name == ".initrd":
+        open(sys.argv[2], "wb").write(data)
+    else:
+        print(f"{sys.argv[1]}: {name} {hashlib.sha256(data).hexdigest()}")
+END
+}
+
 {
     tell / ""
-    for image in /boot/initrd.img-*; do
-        work=$(mktemp -d /var/tmp/manifest.XXXXXX)
-        stat -c "$image %A %u:%g" "$image"
-        if command -v unmkinitramfs > /dev/null; then
-            unmkinitramfs "$image" "$work"
-        else
-            (cd "$work" && lsinitrd --unpack "$image")
-        fi
-        tell "$work" "$image: "
-        rm -rf "$work"
+    find /boot -name 'initrd.img-*' -printf '%p %M %U:%G\n'
+    for image in $(find /boot -name 'initrd.img-*'); do
+        members "$image" "$image"
     done
-} | sort > "$1"
+    if [ -d /boot/efi/loader ]; then
+        cd /boot/efi
+        # The seed is another one after each start.
+        find . -printf '/boot/efi: %p %M %U:%G\n'
+        find . -type f ! -name random-seed ! -name 'initrd.img-*' ! -path './EFI/Linux/*' \
+            -exec sha256sum {} +
+        for image in /boot/efi/EFI/Linux/*.efi; do
+            [ -e "$image" ] || continue
+            sections "$image" /run/manifest.initrd
+            members /run/manifest.initrd "$image"
+        done
+    fi
+} | grep -v /lib/dracut/build-parameter.txt | sort > "$1"

@@ -64,7 +64,9 @@ impl Boot {
     pub fn grub_uses_bls(&self, host: &Sysroot) -> Result<bool, ReadError> {
         for menu in ["/boot/grub2/grub.cfg", "/boot/grub/grub.cfg"] {
             if let Some(text) = host.optional_text(menu)? {
-                return Ok(text.lines().any(|line| line.trim() == "blscfg"));
+                // GRUB 2.14's takes options; Fedora's had none.
+                let is_it = |line: &str| line.split_whitespace().next() == Some("blscfg");
+                return Ok(text.lines().any(is_it));
             }
         }
         Ok(false)

@@ -12,7 +12,8 @@ use crate::plan::{Command, Knowledge};
 const PROXMOX: &str = "/etc/kernel/proxmox-boot-uuids";
 /// What kernelstub remembers (kernelstub/config.py).
 const KERNELSTUB: &str = "/etc/kernelstub/configuration";
-/// Where kernel-install reads what it shall make (kernel-install(8)), the first that is there.
+/// Where kernel-install reads what it shall make (kernel-install(8)): the first that is there, then
+/// drop-ins in directories beside them.
 const INSTALL_CONF: [&str; 2] = ["/etc/kernel/install.conf", "/usr/lib/kernel/install.conf"];
 
 /// Who places what is booted.
@@ -96,17 +97,47 @@ fn is_of_kernelstub(entry: &Entry) -> bool {
 fn is_named_by_kernel_install(entry: &Entry) -> bool {
     let Some(release) = &entry.release else { return false };
     let name = entry.source.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
-    let name = name.split('+').next().unwrap_or(name);
-    name.strip_suffix(release.as_str()).is_some_and(|token| token.len() > 1 && token.ends_with('-'))
+    let of_token = without_tries(name).strip_suffix(release.as_str());
+    of_token.is_some_and(|token| token.len() > 1 && token.ends_with('-'))
 }
 
+/// The name without `+LEFT` or `+LEFT-DONE` ("Boot counting" of the Boot Loader Specification); a
+/// release may have a `+` of its own, as Debian's `6.12.48+deb13-amd64`.
+fn without_tries(name: &str) -> &str {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match name.rsplit_once('+') {
+        Some((rest, tries)) if tries.splitn(2, '-').all(is_number) => rest,
+        _ => name,
+    }
+}
+
+/// Whether kernel-install is told to make unified images. Of the drop-ins, the last has the last word.
 fn makes_uki(host: &Sysroot) -> Result<bool, ReadError> {
+    let mut paths = Vec::new();
     for path in INSTALL_CONF {
-        if let Some(text) = host.optional_text(path)? {
-            return Ok(text.lines().any(|line| line.trim() == "layout=uki"));
+        if host.exists(path) {
+            paths.push(path.to_owned());
+            break;
         }
     }
-    Ok(false)
+    let mut drop_ins = Vec::new();
+    for directory in INSTALL_CONF.map(|path| format!("{path}.d")) {
+        for name in host.optional_names(&directory)? {
+            if name.ends_with(".conf") && drop_ins.iter().all(|(other, _)| *other != name) {
+                let path = format!("{directory}/{name}");
+                drop_ins.push((name, path));
+            }
+        }
+    }
+    drop_ins.sort_unstable();
+    paths.extend(drop_ins.into_iter().map(|(_, path)| path));
+    let mut layout = None;
+    for path in paths {
+        let text = host.optional_text(path)?.unwrap_or_default();
+        let mut values = text.lines().rev().filter_map(|line| line.trim().strip_prefix("layout="));
+        layout = values.next().map(|value| value.trim_matches(['"', '\'']).to_owned()).or(layout);
+    }
+    Ok(layout.as_deref() == Some("uki"))
 }
 
 impl Placer {
@@ -115,7 +146,7 @@ impl Placer {
     pub(crate) fn knowledge(self) -> Option<Knowledge> {
         let (name, confidence) = match self {
             Self::Generator => return None,
-            Self::KernelInstall => ("kernel-install", Confidence::RealTool),
+            Self::KernelInstall => ("kernel-install", Confidence::Lab),
             Self::Sdbootutil => ("sdbootutil", Confidence::Source),
             Self::LimineEntryTool => ("limine-entry-tool", Confidence::Hearsay),
             Self::ProxmoxBootTool => ("proxmox-boot-tool", Confidence::Source),
@@ -171,5 +202,40 @@ impl Placer {
                 Ok(commands)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use testkit::tree::Tree;
+
+    use super::*;
+
+    #[test]
+    fn tries_are_told_from_a_release_with_a_plus() {
+        for (name, expected) in [
+            ("debian-6.12.48+deb13-amd64", "debian-6.12.48+deb13-amd64"),
+            ("debian-6.12.48+deb13-amd64+3", "debian-6.12.48+deb13-amd64"),
+            ("fedora-6.17.1+2-1", "fedora-6.17.1"),
+            ("fedora-6.17.1+2-", "fedora-6.17.1+2-"),
+            ("fedora-6.17.1+", "fedora-6.17.1+"),
+        ] {
+            assert_eq!(without_tries(name), expected);
+        }
+    }
+
+    #[test]
+    fn the_last_file_has_the_last_word_on_the_layout() {
+        let tree = Tree::new();
+        let is_told = || makes_uki(&tree.sysroot()).unwrap();
+        assert!(!is_told());
+        tree.write("/usr/lib/kernel/install.conf", "layout=uki\n");
+        assert!(is_told());
+        tree.write("/etc/kernel/install.conf", "#layout=uki\n");
+        assert!(!is_told());
+        tree.write("/usr/lib/kernel/install.conf.d/20-uki.conf", "layout=\"uki\"\n");
+        assert!(is_told());
+        tree.write("/etc/kernel/install.conf.d/20-uki.conf", "layout=bls\n");
+        assert!(!is_told());
     }
 }

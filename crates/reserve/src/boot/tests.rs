@@ -76,3 +76,18 @@ fn without_evidence_nothing_is_guessed() {
     assert!(why.contains("/boot/initrd.img-6.1.0-25-amd64: at byte 0 is no archive"), "{why}");
     assert!(matches!(boot.loader, Verdict::Unmeasured { .. }));
 }
+
+#[test]
+fn a_menu_of_entries_is_told_by_its_command() {
+    for (line, expected) in [
+        ("blscfg", true),
+        ("  blscfg --path /boot/loader/entries", true),
+        ("insmod blscfg", false),
+        ("# blscfg", false),
+    ] {
+        let tree = debian();
+        let boot = Boot::read(&tree.sysroot()).unwrap();
+        tree.write("/boot/grub/grub.cfg", format!("set timeout=1\n{line}\n"));
+        assert_eq!(boot.grub_uses_bls(&tree.sysroot()).unwrap(), expected, "{line}");
+    }
+}

@@ -15,6 +15,9 @@ const OURS: [&str; 3] = [".cmdline", ".initrd", ".linux"];
 /// A signature of what the other sections are once packed, which is not the same twice
 /// (systemd-measure(1)).
 const SIGNATURE: &str = ".pcrsig";
+/// What dracut writes down of how it was called, by a package for instance (dracut.sh,
+/// `build-parameter.txt`); the image is the same however it was.
+const CALL: &str = "lib/dracut/build-parameter.txt";
 
 /// A file that was built.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,6 +140,7 @@ fn members(image: &Image) -> Members {
     for (member, target, digest) in image.unpacked() {
         let target = target.map(|target| target.escape_ascii().to_string());
         let contents = target.or_else(|| digest.map(Digest::to_string));
+        let contents = contents.filter(|_| !member.path.ends_with(CALL));
         let path = member.path.display().to_string();
         found.insert(path, Member { kind: member.kind, mode: member.mode, contents });
     }

@@ -11,7 +11,10 @@ const MENU: &str = "/boot/grub/grub.cfg";
 
 type Member<'a> = (&'a str, u32, &'a [u8]);
 
-const MEMBERS: [Member<'_>; 3] = [
+const CALL: &str = "usr/lib/dracut/build-parameter.txt";
+
+const MEMBERS: [Member<'_>; 4] = [
+    (CALL, 0o100_644, b"--force"),
     ("init", 0o100_755, b"#!/bin/sh\n"),
     ("lib", 0o120_777, b"usr/lib"),
     ("usr/lib/libc.so", 0o100_644, b"code"),
@@ -59,6 +62,8 @@ fn what_is_packed_in_another_way_is_the_same() {
     let said = told(&tree, |tree| {
         let mut reversed = MEMBERS.to_vec();
         reversed.reverse();
+        // Built by another call.
+        reversed[3] = (CALL, 0o100_644, b"-q --force");
         tree.write(IMAGE, archive(MEMBERS));
         tree.write(UKI, unified("quiet", &reversed));
         tree.write("/boot/grub/grubenv", "a boot writes it");
@@ -70,7 +75,8 @@ fn what_is_packed_in_another_way_is_the_same() {
 
 #[test]
 fn each_difference_is_told() {
-    let changed: [Member<'_>; 3] = [
+    let changed: [Member<'_>; 4] = [
+        (CALL, 0o100_644, b"--force"),
         ("init", 0o100_644, b"#!/bin/sh\n"),
         ("lib", 0o120_777, b"lib64"),
         ("etc/new", 0o100_644, b""),
@@ -78,7 +84,7 @@ fn each_difference_is_told() {
     let tree = tree();
     let said = told(&tree, |tree| {
         tree.write(IMAGE, packed(&changed));
-        tree.write(UKI, unified("quiet vfio", &changed[..1]));
+        tree.write(UKI, unified("quiet vfio", &changed[..2]));
         tree.write(MENU, "menuentry 'y' {\n}\n");
         tree.remove("/boot/vmlinuz");
         tree.link_text("/boot/vmlinuz", "vmlinuz-5");
@@ -115,8 +121,8 @@ fn each_difference_is_told() {
 fn what_the_host_itself_has_is_not_ours_to_answer_for() {
     let tree = tree();
     tree.write("/usr/lib/libc.so", "newer code");
-    let newer: [Member<'_>; 3] =
-        [MEMBERS[0], MEMBERS[1], ("usr/lib/libc.so", 0o100_644, b"newer code")];
+    let newer: [Member<'_>; 4] =
+        [MEMBERS[0], MEMBERS[1], MEMBERS[2], ("usr/lib/libc.so", 0o100_644, b"newer code")];
     let said = told(&tree, |tree| tree.write(IMAGE, packed(&newer)));
     assert_eq!(
         said,

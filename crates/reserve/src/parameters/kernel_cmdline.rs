@@ -51,7 +51,7 @@ macro_rules! sources {
 
 sources! {
     /// Entries or unified images that kernel-install makes (kernel-install(8)).
-    KernelInstall, "kernel-install with /etc/kernel/cmdline", RealTool, whole;
+    KernelInstall, "kernel-install with /etc/kernel/cmdline", Lab, whole;
     /// Unified images that mkinitcpio makes.
     MkinitcpioUki, "unified kernel images of mkinitcpio", Source, parts;
     /// Entries that sdbootutil makes (sdbootutil, create_boot_options).
