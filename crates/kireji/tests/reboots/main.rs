@@ -186,32 +186,32 @@ fn initramfs_tools_and_grub() {
 }
 
 #[test]
-#[ignore = "a system of its own: `cargo xtask test --lab full`"]
+#[ignore = "makes and reboots a system of its own, for minutes: `cargo xtask test --lab full` runs it"]
 fn dracut_and_grub() {
     with_system("dracut-grub", &Firmware::Bios, |computer| whole_way(computer, "update-grub"));
 }
 
 /// The kernel's IOMMU is off by a parameter, which the plan takes out.
 #[test]
-#[ignore = "reboots of its own: `cargo xtask test --lab full`"]
+#[ignore = "reboots for minutes: `cargo xtask test --lab full` runs it"]
 fn parameters_in_the_menu_of_grub() {
     with_system("initramfs-tools-grub", &Firmware::Bios, parameters);
 }
 
 #[test]
-#[ignore = "reboots of its own: `cargo xtask test --lab full`"]
+#[ignore = "reboots for minutes: `cargo xtask test --lab full` runs it"]
 fn what_the_hook_leaves_alone() {
     with_system("initramfs-tools-grub", &Firmware::Bios, left_alone);
 }
 
 #[test]
-#[ignore = "reboots of its own: `cargo xtask test --lab full`"]
+#[ignore = "reboots for minutes: `cargo xtask test --lab full` runs it"]
 fn a_trial_is_one_boot() {
     with_system("initramfs-tools-grub", &Firmware::Bios, trial);
 }
 
 #[test]
-#[ignore = "a system of its own: `cargo xtask test --lab full`"]
+#[ignore = "makes and reboots a system of its own, for minutes: `cargo xtask test --lab full` runs it"]
 fn initramfs_tools_and_systemd_boot() {
     with_system("initramfs-tools-systemd-boot", &uefi(), |computer| {
         whole_way(computer, "update-initramfs -u");
@@ -219,7 +219,7 @@ fn initramfs_tools_and_systemd_boot() {
 }
 
 #[test]
-#[ignore = "a system of its own: `cargo xtask test --lab full`"]
+#[ignore = "makes and reboots a system of its own, for minutes: `cargo xtask test --lab full` runs it"]
 fn initramfs_tools_and_unified_images() {
     with_system("initramfs-tools-uki", &uefi(), |computer| {
         whole_way(computer, "update-initramfs -u");
