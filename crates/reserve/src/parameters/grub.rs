@@ -40,7 +40,7 @@ impl Source for Grub {
     }
 
     fn confidence(&self) -> Confidence {
-        Confidence::Source
+        Confidence::Lab
     }
 
     fn plan(
