@@ -6,13 +6,15 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use guest::launch::as_user;
 use pci::{Address, Host, Ids};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use crate::command::image::host_failed;
 use crate::{CommandError, Context, Exit};
 
 /// The project file, in the current directory or the nearest one above that has it.
@@ -200,16 +202,22 @@ impl Project {
     ///
     /// # Errors
     /// The state directory cannot be written.
-    pub(crate) fn trust(&self, context: &Context<'_>) -> std::io::Result<()> {
+    pub(crate) fn trust(&self, context: &Context<'_>) -> Result<(), CommandError> {
         if self.is_trusted(context) {
             return Ok(());
         }
-        let path = Self::trusted(context);
-        std::fs::create_dir_all(&context.vars.state)?;
-        let mut known = std::fs::read_to_string(&path).unwrap_or_default();
-        known.push_str(&self.seal());
-        known.push('\n');
-        host::atomic::write(&path, known.as_bytes(), 0o600).map_err(|error| error.source)
+        let (path, directory) = (Self::trusted(context), &context.vars.state);
+        context.vars.check_home(directory)?;
+        let keep = || {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+            let mut known = std::fs::read_to_string(&path).unwrap_or_default();
+            known.push_str(&self.seal());
+            known.push('\n');
+            host::atomic::write(&path, known.as_bytes(), 0o600).map_err(|error| error.source)
+        };
+        as_user(context.vars.user.as_ref(), keep)
+            .flatten()
+            .map_err(|error| host_failed("write", &path, error))
     }
 }
 
