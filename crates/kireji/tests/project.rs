@@ -81,3 +81,30 @@ fn a_home_that_is_not_there_is_not_made() {
         }
     }
 }
+
+#[test]
+fn what_reaches_beyond_a_project_is_refused_until_it_is_trusted() {
+    let place = Place::new();
+    let target = "[target.edu]\nimage = \"haiku.image\"\nemulate = [\"edu\"]\n";
+    let run = |words: &[&str]| kireji(&place).arg("--dry-run").args(words).output().unwrap();
+    let trust = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kireji"));
+        command.arg("trust").current_dir(place.0.path()).env("XDG_STATE_HOME", place.path("state"));
+        command.output().unwrap()
+    };
+    project(&place, &format!("{target}sound = true\naccel = \"tcg\"\n"));
+    assert_eq!(run(&[]).status.code(), Some(0), "{}", text(&run(&[]).stderr));
+    assert!(text(&trust().stdout).contains("No target has anything"));
+    project(&place, &format!("{target}allow = [\"data-loss=S3R1AL\"]\n"));
+    let refused = run(&[]);
+    assert_eq!(refused.status.code(), Some(10));
+    assert!(text(&refused.stderr).contains("because --allow=data-loss=S3R1AL"));
+    assert!(text(&trust().stdout).contains("edu: --allow=data-loss=S3R1AL"));
+    // It is trusted, and then wrong, for there is no card to lose data of.
+    let trusted = run(&[]);
+    assert!(text(&trusted.stderr).contains("`--allow` needs a card"), "{}", text(&trusted.stderr));
+    // With a device of QEMU's own from the command line, what is said of a card has no meaning.
+    assert_eq!(run(&["--emulate", "edu"]).status.code(), Some(0));
+    project(&place, &format!("{target}allow = [\"data-loss=OTHER\"]\n"));
+    assert_eq!(run(&["--emulate", "edu"]).status.code(), Some(10));
+}

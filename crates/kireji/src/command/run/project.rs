@@ -91,17 +91,36 @@ fn position(given: &[OsString], image: &Path) -> Option<usize> {
     })
 }
 
-/// Whether a word of a target's gives an option that a person gave too. A card and one of QEMU's own
-/// in its place are the same then.
+/// What means nothing without a card of this host.
+const OF_CARDS: [&str; 7] = [
+    "--romfile",
+    "--reset",
+    "--function",
+    "--with-group",
+    "--allow",
+    "--force-unbind",
+    "--primary-display",
+];
+/// Options of a target's that one of a person's rules out.
+const RULED_OUT: [(&str, &str); 2] = [("--keep", "--watch"), ("--state", "--persist")];
+
+/// Whether a word of a target's gives an option that a person gave too, or that another one of the
+/// person's rules out. A card and one of QEMU's own in its place are the same then.
 fn is_replaced(word: &OsStr, given: &[OsString]) -> bool {
     const CARDS: [&str; 2] = ["--device", "--emulate"];
-    let option = |word: &OsStr| {
-        let word = word.to_str().filter(|word| word.starts_with("--"))?;
-        let option = word.split_once('=').map_or(word, |(option, _)| option);
-        Some(if CARDS.contains(&option) { CARDS[0].to_owned() } else { option.to_owned() })
-    };
-    let is_same = |wanted: String| given.iter().any(|word| option(word).as_ref() == Some(&wanted));
-    option(word).is_some_and(is_same)
+    let Some(option) = option(word) else { return false };
+    let has = |wanted: &str| given.iter().any(|word| self::option(word) == Some(wanted));
+    let has_no_card = has(CARDS[1]) && !has(CARDS[0]);
+    has(option)
+        || CARDS.contains(&option) && CARDS.iter().any(|card| has(card))
+        || has_no_card && OF_CARDS.contains(&option)
+        || RULED_OUT.iter().any(|(own, persons)| *own == option && has(persons))
+}
+
+/// The option that a word gives.
+fn option(word: &OsStr) -> Option<&str> {
+    let word = word.to_str().filter(|word| word.starts_with("--"))?;
+    Some(word.split_once('=').map_or(word, |(option, _)| option))
 }
 
 #[cfg(test)]
@@ -137,6 +156,18 @@ mod tests {
             ("--put=c:d", true),
             ("--driver=x", false),
             ("nvme", false),
+            ("--romfile=x", true),
+            ("--allow=acs", true),
+            ("--keep", false),
+        ] {
+            assert_eq!(is_replaced(OsStr::new(word), &given), expected, "{word}");
+        }
+        let given = ["--watch", "--device=29:00.0"].map(OsString::from);
+        for (word, expected) in [
+            ("--keep", true),
+            ("--state=x", false),
+            ("--emulate=edu", true),
+            ("--reset=flr", false),
         ] {
             assert_eq!(is_replaced(OsStr::new(word), &given), expected, "{word}");
         }
