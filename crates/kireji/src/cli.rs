@@ -60,7 +60,7 @@ pub enum Command {
     /// Run a guest with the card
     #[command(after_long_help = help::RUN)]
     Run(Box<command::run::Args>),
-    /// Trust the arguments for QEMU of the project that this directory belongs to
+    /// Trust what the project that this directory belongs to wants beyond a build and a guest
     Trust(command::trust::Args),
     /// List the runs
     Runs(command::runs::Args),

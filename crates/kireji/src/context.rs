@@ -2,14 +2,15 @@
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use guest::launch::User;
 use host::{Clock, Runner, Sysroot, SystemRunner};
 use vfio::take::{HelperWriter, SysfsWriter};
 
-use crate::user;
+use crate::{CommandError, Exit, user};
 
 /// How long one write to sysfs may take. NVMe and network drivers need seconds to quiesce a busy
 /// device; what takes longer than this is stuck.
@@ -56,6 +57,8 @@ pub struct Vars {
     pub user: Option<User>,
     /// The SSH session, if kireji was started from one (`SSH_CONNECTION`).
     pub ssh_connection: Option<String>,
+    /// The home directory that the following two begin at, unless variables name them.
+    pub home: Option<PathBuf>,
     /// `$XDG_STATE_HOME/kireji`.
     pub state: PathBuf,
     /// `$XDG_CACHE_HOME/kireji`.
@@ -84,7 +87,9 @@ impl Vars {
         };
         // Under sudo, HOME and the XDG variables may be root's or the user's, as sudo is set up.
         let is_sudo = users_home.is_some();
-        let home = users_home.or_else(|| var("HOME").map(PathBuf::from));
+        let named = users_home.or_else(|| var("HOME").map(PathBuf::from));
+        // Root's files have no place in the home of a user who is not known to have asked for them.
+        let home = named.filter(|home| !is_root || user.is_some() || !is_anothers(home));
         let home = home.unwrap_or_else(|| PathBuf::from("/root"));
         let dir = |name, default: &str| {
             // The specification says to ignore a relative path.
@@ -103,9 +108,33 @@ impl Vars {
             ssh_connection: text("SSH_CONNECTION"),
             state: dir("XDG_STATE_HOME", ".local/state"),
             cache: dir("XDG_CACHE_HOME", ".cache"),
+            home: Some(home),
             qemu: var("KIREJI_QEMU").map(PathBuf::from),
             answer: is_interactive().then_some(answer),
         }
+    }
+
+    /// Whether what is kept at this path may be: nothing is made of a home that is not there.
+    pub(crate) fn may_keep(&self, path: &Path) -> bool {
+        let missing = self.home.as_deref().filter(|home| path.starts_with(home) && !home.is_dir());
+        missing.is_none()
+    }
+
+    /// Makes sure that the home is there, if this is to be kept below it.
+    ///
+    /// # Errors
+    /// It is not.
+    pub(crate) fn check_home(&self, path: &Path) -> Result<(), CommandError> {
+        let Some(home) = self.home.as_deref().filter(|_| !self.may_keep(path)) else {
+            return Ok(());
+        };
+        let text = format!("the home directory {} is not there", home.display());
+        let error = CommandError::new(Exit::HostCannot, text)
+            .reason(format!("{} would be made below it", path.display()));
+        Err(error.hint(match self.user {
+            Some(_) => "make it, as it stands in /etc/passwd for the user who called sudo",
+            None => "set HOME to one that is, or XDG_STATE_HOME and XDG_CACHE_HOME",
+        }))
     }
 
     /// Returns the line that runs this very command as root.
@@ -117,6 +146,11 @@ impl Vars {
         }
         line
     }
+}
+
+/// Whether a directory belongs to a user other than root.
+fn is_anothers(directory: &Path) -> bool {
+    directory.metadata().is_ok_and(|metadata| metadata.uid() != 0)
 }
 
 /// Whether a person can see a question and answer it.
@@ -175,5 +209,18 @@ mod tests {
             ..Vars::default()
         };
         assert_eq!(vars.sudo_line(), r"sudo /usr/bin/kireji take 29:00.0 'it'\''s $HOME'");
+    }
+
+    #[test]
+    fn no_home_is_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().join("home");
+        let vars = Vars { home: Some(home.clone()), ..Vars::default() };
+        let (below, elsewhere) = (home.join(".cache/kireji"), dir.path().join("state"));
+        assert!(!vars.may_keep(&below) && vars.may_keep(&elsewhere));
+        assert_eq!(vars.check_home(&below).unwrap_err().exit(), Exit::HostCannot);
+        vars.check_home(&elsewhere).unwrap();
+        std::fs::create_dir(&home).unwrap();
+        vars.check_home(&below).unwrap();
     }
 }

@@ -37,7 +37,7 @@ fn a_driver_is_judged_with_reasons_and_remedies() {
     let text = done(path, &["driver", "check", "legacy.so", "--kernel", "kernel.so"]);
     assert_eq!(text, "legacy.so is a legacy driver, which kernel.so loads\n");
     let output = kireji(path, &["driver", "check", "default.so"]);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(i32::from(Exit::DriverNotLoaded as u8)));
     let text = String::from_utf8(output.stdout).unwrap();
     for part in ["error: it has no DT_HASH", "-Wl,--hash-style=sysv", "not checked: 2 symbols"] {
         assert!(text.contains(part), "{text}");
@@ -51,8 +51,12 @@ fn a_driver_is_judged_with_reasons_and_remedies() {
     assert_eq!(finding["source"], "elf.cpp, load_kernel_add_on");
     assert!(finding["remedy"].as_str().unwrap().contains("-z"), "{finding}");
     std::fs::write(path.join("text"), "#!/bin/sh").unwrap();
-    let output = kireji(path, &["driver", "check", "text"]);
-    assert_eq!(output.status.code(), Some(1));
+    done(path, &["image", "mkfs", "disk", "--size", "12M"]);
+    for words in [&["check", "text"][..], &["install", "text", "--image", "disk"]] {
+        let output = kireji(path, &[&["driver"], words].concat());
+        assert_eq!(output.status.code(), Some(i32::from(Exit::DriverNotLoaded as u8)), "{words:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("text: "), "{words:?}");
+    }
 }
 
 #[test]
@@ -159,7 +163,7 @@ fn symbols_are_looked_up_in_the_kernel_of_an_image() {
     assert_eq!(text, "legacy.so is a legacy driver, which haiku-1.hpkg loads\n");
     let both = ["driver", "check", "legacy.so", "--image", "one", "--image", "two"];
     let output = kireji(path, &both);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(i32::from(Exit::DriverNotLoaded as u8)));
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("haiku-2.hpkg does not load"), "{text}");
     assert!(text.contains("the kernel has no `strcmp`"), "{text}");
@@ -234,7 +238,7 @@ fn images_for_32_bits_have_a_code_of_their_own() {
     narrow[4] = 1;
     std::fs::write(path.join("narrow"), narrow).unwrap();
     let output = kireji(path, &["driver", "check", "narrow"]);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(i32::from(Exit::DriverNotLoaded as u8)));
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(text.contains("E-X86-GCC2"), "{text}");
 }

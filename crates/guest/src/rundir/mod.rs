@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 pub use name::timestamp;
 pub use read::{Run, State, find, list, sweep};
 
-use crate::launch::User;
+use crate::launch::{User, as_user};
 
 const META: &str = "meta.json";
 const ARGV: &str = "argv.json";
@@ -276,17 +276,13 @@ pub(crate) fn give(path: &Path, owner: Option<&User>) -> io::Result<()> {
 }
 
 /// Creates `base` and what is missing above it, each for its owner alone as the XDG base
-/// directory specification asks.
+/// directory specification asks. It is done with the owner's rights: where the owner may create
+/// nothing, as above a home, nothing is.
 fn create_base(base: &Path, owner: Option<&User>) -> io::Result<()> {
-    let missing: Vec<&Path> = base.ancestors().take_while(|path| !path.exists()).collect();
-    for path in missing.into_iter().rev() {
-        match std::fs::DirBuilder::new().mode(0o700).create(path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            Err(_) => {}
-            Ok(()) => give(path, owner)?,
-        }
+    if base.is_dir() {
+        return Ok(());
     }
-    Ok(())
+    as_user(owner, || std::fs::DirBuilder::new().recursive(true).mode(0o700).create(base))?
 }
 
 fn create_unique(base: &Path, now: SystemTime) -> Result<(String, PathBuf), RunError> {

@@ -133,6 +133,8 @@ fn files_belong_to_the_user_who_is_named() {
     }
     let f = fixture();
     let user = User { uid: 1234, gid: 5678, groups: vec![] };
+    let home = f.base.ancestors().nth(3).unwrap();
+    std::os::unix::fs::chown(home, Some(1234), Some(5678)).unwrap();
     let run = RunDirectory::create(&f.base, now(1), &meta(f.owner.clone()), Some(&user)).unwrap();
     run.end(&finished()).unwrap();
     let mut paths: Vec<_> =
@@ -153,4 +155,34 @@ fn a_directory_that_cannot_be_made_leaves_nothing() {
     let error = RunDirectory::create(&f.base, now(1), &meta(f.owner), None).unwrap_err();
     assert!(matches!(error, RunError::Io { verb: "create", .. }), "{error}");
     assert_eq!(std::fs::read(&f.base).unwrap(), b"a file");
+}
+
+/// Root alone may become another user, so only root's tests can tell.
+#[test]
+fn nothing_is_created_where_the_owner_may_not() {
+    use std::os::unix::fs::MetadataExt;
+
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let f = fixture();
+    let homes = f.base.ancestors().nth(3).unwrap();
+    std::fs::set_permissions(homes, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let user = User { uid: 4711, gid: 4711, groups: Vec::new() };
+    let create = |base: &Path| {
+        RunDirectory::create(base, now(1), &meta(f.owner.clone()), Some(&user)).map(|_| ())
+    };
+    let missing = homes.join("home/.local/state/kireji/runs");
+    let error = create(&missing).unwrap_err();
+    assert!(matches!(error, RunError::Io { verb: "create", .. }), "{error}");
+    assert!(!homes.join("home").exists());
+
+    let home = homes.join("home");
+    std::fs::create_dir(&home).unwrap();
+    std::os::unix::fs::chown(&home, Some(4711), Some(4711)).unwrap();
+    create(&missing).unwrap();
+    for path in missing.ancestors().take(4) {
+        let metadata = path.metadata().unwrap();
+        assert_eq!((metadata.uid(), metadata.gid(), metadata.mode() & 0o777), (4711, 4711, 0o700));
+    }
 }

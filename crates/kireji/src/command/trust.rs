@@ -1,4 +1,4 @@
-//! `kireji trust`: arguments for QEMU that came with a project.
+//! `kireji trust`: what came with a project and reaches beyond it.
 
 use crate::project::{FILE, Project};
 use crate::{CommandError, Context, Exit};
@@ -7,7 +7,7 @@ use crate::{CommandError, Context, Exit};
 #[derive(Debug, clap::Args)]
 pub struct Args {}
 
-/// Shows the arguments for QEMU of the project that this directory belongs to, and trusts them as they are.
+/// Shows what the project that this directory belongs to wants beyond a build and a guest, and trusts it as it is.
 ///
 /// # Errors
 /// There is no project, or the state directory cannot be written.
@@ -17,14 +17,14 @@ pub fn run(_args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError
         let message = format!("there is no {FILE} here, nor in a directory above");
         return Err(CommandError::new(Exit::Usage, message));
     };
-    let all = project.qemu_args();
+    let all = project.doubtful();
     if all.is_empty() {
-        writeln!(context.out, "No target has arguments for QEMU.")?;
+        writeln!(context.out, "No target has anything that is to be trusted.")?;
         return Ok(Exit::Done);
     }
-    for (name, args) in all {
-        for arg in args {
-            writeln!(context.out, "{name}: {}", crate::shown::plain(arg))?;
+    for (name, doubtful) in all {
+        for one in doubtful {
+            writeln!(context.out, "{name}: {}", crate::shown::plain(&one.to_string()))?;
         }
     }
     project.trust(context)?;

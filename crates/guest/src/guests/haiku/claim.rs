@@ -66,12 +66,13 @@ pub(super) fn is_own(line: &str, name: &str) -> bool {
     (is_longer || is_part) && !is_kernels(line)
 }
 
-/// Whether a line is one that some driver may have said: it begins with who speaks, and that is not
-/// the kernel.
-pub(super) fn is_somebodys(line: &str) -> bool {
-    let Some((speaker, _)) = line.split_once(": ") else { return false };
+/// Who says a line that some driver may have said: it begins with who speaks, and that is not the
+/// kernel.
+pub(super) fn speaker(line: &str) -> Option<&str> {
+    let (speaker, _) = line.split_once(": ")?;
     let is_name = (3..=SPEAKER).contains(&speaker.len()) && speaker.chars().all(is_word);
-    is_name && !KERNELS.contains(&&*speaker.to_ascii_lowercase()) && !is_kernels(line)
+    let is_driver = is_name && !KERNELS.contains(&&*speaker.to_ascii_lowercase());
+    (is_driver && !is_kernels(line)).then_some(speaker)
 }
 
 /// Whether a line denies what it names.
@@ -184,11 +185,11 @@ mod tests {
 
     #[test]
     fn who_speaks_is_told_from_the_kernel() {
-        assert!(is_somebodys("other: found at 0:2.0"));
+        assert_eq!(speaker("other: found at 0:2.0"), Some("other"));
         for line in
             ["PCI: 0:2.0", "found at 0:2.0", "a b: 0:2.0", "x", "publish device: node 0:2.0"]
         {
-            assert!(!is_somebodys(line), "{line}");
+            assert_eq!(speaker(line), None, "{line}");
         }
     }
 }

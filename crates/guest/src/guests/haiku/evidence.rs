@@ -13,6 +13,8 @@ use crate::guests::Sign;
 
 /// Functions that are remembered; a machine of ours has some thirty.
 const FUNCTIONS: usize = 1024;
+/// Drivers other than those of the run that are remembered of each.
+const RIVALS: usize = 16;
 /// Functions of a program's stack that are kept; the debug server tells fifty.
 const STACK: usize = 50;
 /// Characters of a line that are quoted.
@@ -65,8 +67,8 @@ pub(super) struct Boot {
     pub(super) thread: Option<String>,
     pub(super) functions: Vec<Found>,
     pub(super) drivers: Vec<Seen>,
-    /// Functions that a line of neither the kernel nor one of these drivers takes.
-    pub(super) others: BTreeMap<Place, Quote>,
+    /// Functions that a line of neither the kernel nor one of these drivers takes, by who says it.
+    pub(super) others: BTreeMap<Place, BTreeMap<String, Quote>>,
     pub(super) until: Option<Quote>,
     pub(super) failed: Option<Quote>,
     pub(super) crashed: Option<Quote>,
@@ -93,13 +95,22 @@ impl Boot {
         Self { drivers: vec![Seen::default(); drivers], ..Self::default() }
     }
 
-    /// The place of a card of the run that a driver takes in a line of its own, with the line.
+    /// The place of a card of the run that a driver takes in a line of its own, with the line;
+    /// rather one that no other driver takes too.
     pub(super) fn claim(&self, driver: usize, places: &[Place]) -> Option<(Place, &Quote)> {
         let cards = &self.drivers.get(driver)?.cards;
-        places.iter().find_map(|place| match cards.get(place) {
-            Some(Word::Takes(quote)) => Some((*place, quote)),
-            _ => None,
-        })
+        let claims = || {
+            places.iter().filter_map(|place| match cards.get(place) {
+                Some(Word::Takes(quote)) => Some((*place, quote)),
+                _ => None,
+            })
+        };
+        claims().find(|(place, _)| self.rival(*place).is_none()).or_else(|| claims().next())
+    }
+
+    /// The line by which another driver than those of the run takes a function.
+    pub(super) fn rival(&self, place: Place) -> Option<&Quote> {
+        self.others.get(&place)?.values().min_by_key(|quote| quote.line)
     }
 
     /// The line by which a driver denies a card of the run.
@@ -117,7 +128,7 @@ impl Boot {
             let mut words = self.drivers.iter().map(|seen| seen.cards.get(place));
             words.any(|word| matches!(word, Some(Word::Takes(_))))
         };
-        places.iter().filter(|place| !is_ours(place)).find_map(|place| self.others.get(place))
+        places.iter().filter(|place| !is_ours(place)).find_map(|place| self.rival(*place))
     }
 }
 
@@ -187,11 +198,15 @@ impl Evidence {
         }
         if !is_ours
             && !goal.drivers.is_empty()
-            && claim::is_somebodys(line)
-            && !claim::denies(line)
+            && let Some(speaker) = claim::speaker(line)
             && let Some(place) = claim::named(line, &self.boot.functions)
         {
-            self.boot.others.entry(place).or_insert_with(quote);
+            let others = self.boot.others.entry(place).or_default();
+            if claim::denies(line) {
+                others.remove(speaker);
+            } else if others.len() < RIVALS {
+                others.entry(speaker.to_owned()).or_insert_with(quote);
+            }
         }
     }
 

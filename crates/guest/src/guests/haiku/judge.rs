@@ -43,6 +43,8 @@ pub(super) enum Missing {
     Alone(usize),
     /// The driver of this number has not shown its card.
     Claim(usize),
+    /// Another driver takes the card of the driver of this number too.
+    Sole(usize),
     /// The line that means success did not come.
     Mark,
     /// The command's end did not come, or damaged.
@@ -60,8 +62,11 @@ pub(super) fn missing(goal: &Goal, boot: &Boot, places: &[Place]) -> Vec<Missing
         }
     }
     for (number, driver) in goal.drivers.iter().enumerate() {
-        if driver.has_card && boot.claim(number, places).is_none() {
-            missing.push(Missing::Claim(number));
+        match boot.claim(number, places) {
+            _ if !driver.has_card => {}
+            None => missing.push(Missing::Claim(number)),
+            Some((place, _)) if boot.rival(place).is_some() => missing.push(Missing::Sole(number)),
+            Some(_) => {}
         }
     }
     if goal.until.is_some() && boot.until.is_none() {
@@ -312,6 +317,10 @@ fn incomplete(
     if is_unclaimed && let Some(other) = boot.other(&about.places) {
         return taken(other);
     }
+    if missing.iter().any(|one| matches!(one, Missing::Sole(_))) {
+        let words = "two drivers say that they took the card, and nothing shows which has it";
+        return explain(Verdict::new(Finding::Unproven, words));
+    }
     if missing.is_empty() {
         return quiet(end, how);
     }
@@ -357,6 +366,16 @@ fn words(goal: &Goal, boot: &Boot, places: &[Place], missing: &Missing) -> Strin
                 name(number)
             ),
         },
+        Missing::Sole(number) => {
+            let claim = boot.claim(*number, places);
+            let (place, own) = claim.map_or_else(Default::default, |(place, own)| {
+                (format!(" at {place}"), own.to_string())
+            });
+            let rival = claim.and_then(|(place, _)| boot.rival(place));
+            let rival = rival.map_or_else(String::new, ToString::to_string);
+            let name = name(number);
+            format!("{name} says that it took the card{place}: {own}; another driver: {rival}")
+        }
         Missing::Test => "the end of the command did not come, or came damaged".to_owned(),
         Missing::Mark => match &goal.until {
             Some(pattern) => format!("no line matches `{pattern}`"),

@@ -7,7 +7,7 @@ use haiku::kdl::{Event, Panic, Reader};
 
 use super::evidence::{Evidence, Stage};
 use super::goal::Goal;
-use super::judge::{Circumstances, LOOP, judge, missing};
+use super::judge::{Circumstances, LOOP, Missing, judge, missing};
 use crate::guests::{Action, Fact, Observer, Sign, Verdict, Wish};
 use crate::host_log::Fault;
 use crate::lines::Lines;
@@ -91,7 +91,11 @@ impl HaikuObserver {
                 .as_ref()
                 .is_some_and(|tested| tested.as_ref().is_none_or(|tested| tested.code != 0))
             || self.about.fault.is_some()
-            || self.goal.awaits_any() && missing(&self.goal, boot, &self.about.places).is_empty()
+            // That another driver has the card too is not waited for, but it may let go meanwhile.
+            || self.goal.awaits_any()
+                && missing(&self.goal, boot, &self.about.places)
+                    .iter()
+                    .all(|one| matches!(one, Missing::Sole(_)))
     }
 
     /// What is to be done about a guest in its debugger.

@@ -84,7 +84,7 @@ pub(in crate::command) fn ask(context: &Context<'_>) -> Answer {
     };
     let cache = Cache {
         directory: context.vars.cache.join("qemu"),
-        writable: context.writable,
+        writable: context.writable && context.vars.may_keep(&context.vars.cache),
         owner: context.vars.user.clone(),
     };
     let shown = executable.display().to_string();

@@ -77,14 +77,15 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, Comman
     let mut results = Vec::new();
     for (name, kernel, packaged) in kernels {
         let mut report = check(&bytes, kernel.as_ref(), args.place.as_deref())
-            .map_err(|error| failed(&args.file, Exit::No, error))?;
+            .map_err(|error| failed(&args.file, Exit::DriverNotLoaded, error))?;
         report.compare(&packaged);
         let name_of_file = args.file.file_name().unwrap_or_default().to_string_lossy();
         let stripped = is_stripped(&name_of_file, &bytes).filter(|_| report.kind.is_kernel());
         results.push(ResultOf { kernel: name, loadable: report.is_loadable(), report, stripped });
     }
     let all = results.iter().all(|result| result.loadable);
-    let exit = if all { Exit::Done } else { Exit::No };
+    // What is not loaded is told by the same code wherever it is found out.
+    let exit = if all { Exit::Done } else { Exit::DriverNotLoaded };
     if args.json {
         super::super::print_json(context, Document { file: args.file.clone(), results })?;
         return Ok(exit);

@@ -50,6 +50,7 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, Comman
         cache: args.cache.clone().unwrap_or_else(|| context.vars.cache.join("images")),
         patience: PATIENCE,
     };
+    context.vars.check_home(&options.cache)?;
     let mut last = Instant::now();
     let err = &mut *context.err;
     // A terminal that has gone must not end a download.

@@ -136,6 +136,7 @@ pub fn prepare(args: &PrepareArgs, context: &mut Context<'_>) -> Result<Exit, Co
         writeln!(context.err, "the image was prepared before; `--force` does it again")?;
         return Ok(Exit::Done);
     }
+    context.vars.check_home(&directory)?;
     let make = || {
         std::fs::create_dir_all(&directory)
             .map_err(|error| image::host_failed("create", &directory, error))?;

@@ -55,7 +55,8 @@ pub(super) use session::run_error;
 #[command(args_override_self = true)]
 pub struct Args {
     /// Haiku's image: anyboot, raw, qcow2 or VMDK. It is never written, but for `--persist`. Or a
-    /// target of `kireji.toml`; without either, its default target
+    /// target of `kireji.toml`, which wins over a file of its name: `./NAME` is the file; without
+    /// either, its default target
     #[arg(value_parser = absolute)]
     image: Option<PathBuf>,
     /// The guest: Haiku from an image, or the reference guest, this host's own Linux with the
@@ -293,6 +294,9 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
     let args = of_project.as_ref().unwrap_or(args);
     checks::options(args)?;
     goal::check(args)?;
+    if !args.dry_run {
+        context.vars.check_home(&context.vars.state)?;
+    }
     if args.goal.watch {
         return watch::run(args, context);
     }

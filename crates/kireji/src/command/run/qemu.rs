@@ -29,7 +29,7 @@ pub(super) fn capabilities(
 ) -> Result<(Capabilities, Cache), CommandError> {
     let cache = Cache {
         directory: context.vars.cache.join("qemu"),
-        writable: !args.dry_run,
+        writable: !args.dry_run && context.vars.may_keep(&context.vars.cache),
         owner: context.vars.user.clone(),
     };
     if let Some(file) = &args.qemu_caps {

@@ -289,6 +289,35 @@ fn what_proves_nothing_does_not_pass() {
             "another driver took the card",
         ),
         (
+            "another too",
+            format!("{CLAIM}{loaded}other: found at 0:2.0 bar0\r\n"),
+            { Finding::Unproven },
+            "edu_test says that it took the card at 00:02.0: line 6 of the log: edu_test: found at \
+             0:2.0 bar0 0xc1000000 size 0x100000 irq 22; another driver: line 8 of the log: other: \
+             found at 0:2.0 bar0",
+        ),
+        (
+            "another before",
+            format!("other: found at 0:2.0 bar0\r\n{CLAIM}{loaded}"),
+            { Finding::Unproven },
+            "two drivers say that they took the card",
+        ),
+        (
+            "another lets go",
+            format!("{CLAIM}{loaded}other: found at 0:2.0\r\nother: 0:2.0 failed\r\n"),
+            { Finding::Done },
+            "passed",
+        ),
+        (
+            "one of others lets go",
+            format!(
+                "{CLAIM}{loaded}other: found at 0:2.0\r\nthird: found at 0:2.0\r\n\
+                 other: 0:2.0 failed\r\n"
+            ),
+            { Finding::Unproven },
+            "line 9 of the log: third",
+        ),
+        (
             "another denies",
             format!("{loaded}other: 0:2.0 is not mine\r\n"),
             { Finding::Unproven },
@@ -311,10 +340,13 @@ fn what_proves_nothing_does_not_pass() {
     goal.drivers[0].name = "pci_test".into();
     let verdict = watch(goal, &format!("{BOOT}{loaded}")).judge(GuestEnd::ShutDown);
     assert_eq!(verdict.finding, Finding::Unproven, "{verdict:?}");
-    // Two drivers of one name are not waited for.
-    let mut confused = watch(self::goal(), &format!("{BOOT}{loaded}{namesake}{CLAIM}"));
-    let done = times(&mut confused, Duration::from_secs(5));
-    assert_eq!(done.last(), Some(&(7, Action::End { orderly: true })));
+    // Two drivers of one name are not waited for, nor two of one card.
+    let other = "other: found at 0:2.0\r\n";
+    for more in [namesake, other] {
+        let mut confused = watch(self::goal(), &format!("{BOOT}{loaded}{more}{CLAIM}"));
+        let done = times(&mut confused, Duration::from_secs(5));
+        assert_eq!(done.last(), Some(&(7, Action::End { orderly: true })), "{more}");
+    }
 }
 
 #[test]

@@ -4,16 +4,22 @@
 //! the same and the person's win. The file goes with the sources to other machines: it names a card
 //! by its ids, or by an alias of [`LOCAL`], and never by an address.
 
+mod target;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use guest::launch::as_user;
 use pci::{Address, Host, Ids};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use crate::command::image::host_failed;
 use crate::{CommandError, Context, Exit};
+
+use target::{Doubtful, Target};
 
 /// The project file, in the current directory or the nearest one above that has it.
 pub(crate) const FILE: &str = "kireji.toml";
@@ -33,38 +39,6 @@ pub(crate) struct Project {
     default: Option<String>,
     #[serde(default)]
     target: BTreeMap<String, Target>,
-}
-
-/// What `kireji run` is to do. Each field is the option of its name.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-struct Target {
-    image: Option<PathBuf>,
-    card: Vec<String>,
-    emulate: Vec<String>,
-    driver: Vec<String>,
-    #[serde(rename = "as")]
-    place: Option<String>,
-    put: Vec<String>,
-    build: Option<String>,
-    haiku_tree: Option<String>,
-    jam: Vec<String>,
-    until: Option<String>,
-    fail: Vec<String>,
-    test: Option<String>,
-    get: Vec<String>,
-    state: Option<String>,
-    disk_bus: Option<String>,
-    firmware: Option<String>,
-    net: Option<String>,
-    display: Option<String>,
-    forward: Vec<String>,
-    memory: Option<u64>,
-    cpus: Option<u16>,
-    timeout: Option<u64>,
-    idle_timeout: Option<u64>,
-    /// Handed to QEMU as they are, once they are trusted.
-    qemu_args: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -148,11 +122,13 @@ impl Project {
         context: &Context<'_>,
     ) -> Result<Vec<OsString>, CommandError> {
         let (name, target) = self.target(name)?;
-        if !target.qemu_args.is_empty() && !self.is_trusted(context) {
-            let message = format!("the target `{name}` has arguments for QEMU that nobody trusted");
+        let doubtful = target.doubtful();
+        if !doubtful.is_empty() && !self.is_trusted(context) {
+            let message = format!("the target `{name}` has what nobody trusted");
             let error = CommandError::new(Exit::Refused, message)
-                .hint("`kireji trust` shows them, and trusts them as they are now");
-            return Err(target.qemu_args.iter().cloned().fold(error, CommandError::reason));
+                .hint("`kireji trust` shows it, and trusts it as it is now");
+            let all = doubtful.iter().map(ToString::to_string);
+            return Err(all.fold(error, CommandError::reason));
         }
         let mut cards = Vec::new();
         for card in &target.card {
@@ -161,26 +137,25 @@ impl Project {
         Ok(target.words(&cards, &self.directory))
     }
 
-    /// All arguments for QEMU, by their targets.
-    pub(crate) fn qemu_args(&self) -> Vec<(&str, &[String])> {
-        self.target
-            .iter()
-            .filter(|(_, target)| !target.qemu_args.is_empty())
-            .map(|(name, target)| (name.as_str(), &target.qemu_args[..]))
-            .collect()
+    /// All that is to be trusted before it is done, by the targets.
+    pub(crate) fn doubtful(&self) -> Vec<(&str, Vec<Doubtful<'_>>)> {
+        let all = self.target.iter().map(|(name, target)| (name.as_str(), target.doubtful()));
+        all.filter(|(_, doubtful)| !doubtful.is_empty()).collect()
     }
 
-    /// What stands for the arguments of this project, in its directory.
+    /// What stands for all of that in this project, in its directory.
     fn seal(&self) -> String {
         let mut sum = Sha256::new();
         let directory = &self.directory;
         let directory = directory.canonicalize().unwrap_or_else(|_| directory.clone());
         sum.update(directory.as_os_str().as_encoded_bytes());
-        for (name, args) in self.qemu_args() {
-            for part in std::iter::once(name).chain(args.iter().map(String::as_str)) {
-                sum.update([0]);
-                sum.update(part.len().to_le_bytes());
-                sum.update(part);
+        for (name, doubtful) in self.doubtful() {
+            for Doubtful { key, value } in doubtful {
+                for part in [name, key, &value] {
+                    sum.update([0]);
+                    sum.update(part.len().to_le_bytes());
+                    sum.update(part);
+                }
             }
         }
         sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
@@ -196,20 +171,26 @@ impl Project {
         known.lines().any(|line| line == seal)
     }
 
-    /// Trusts the arguments as they are now.
+    /// Trusts it as it is now.
     ///
     /// # Errors
     /// The state directory cannot be written.
-    pub(crate) fn trust(&self, context: &Context<'_>) -> std::io::Result<()> {
+    pub(crate) fn trust(&self, context: &Context<'_>) -> Result<(), CommandError> {
         if self.is_trusted(context) {
             return Ok(());
         }
-        let path = Self::trusted(context);
-        std::fs::create_dir_all(&context.vars.state)?;
-        let mut known = std::fs::read_to_string(&path).unwrap_or_default();
-        known.push_str(&self.seal());
-        known.push('\n');
-        host::atomic::write(&path, known.as_bytes(), 0o600).map_err(|error| error.source)
+        let (path, directory) = (Self::trusted(context), &context.vars.state);
+        context.vars.check_home(directory)?;
+        let keep = || {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+            let mut known = std::fs::read_to_string(&path).unwrap_or_default();
+            known.push_str(&self.seal());
+            known.push('\n');
+            host::atomic::write(&path, known.as_bytes(), 0o600).map_err(|error| error.source)
+        };
+        as_user(context.vars.user.as_ref(), keep)
+            .flatten()
+            .map_err(|error| host_failed("write", &path, error))
     }
 }
 
@@ -218,72 +199,6 @@ fn is_trustworthy(uid: u32, context: &Context<'_>) -> bool {
     let own = rustix::process::geteuid().as_raw();
     let sudo = context.vars.user.as_ref().map(|user| user.uid);
     uid == 0 || uid == own || sudo == Some(uid)
-}
-
-impl Target {
-    /// The words that it stands for; its paths begin at `directory`.
-    fn words(&self, cards: &[String], directory: &Path) -> Vec<OsString> {
-        let mut words: Vec<OsString> = Vec::new();
-        let mut add = |option: &str, value: &dyn std::fmt::Display| {
-            // In one word, for a value may begin with a dash.
-            words.push(format!("--{option}={value}").into());
-        };
-        let within = |path: &str| directory.join(path).to_string_lossy().into_owned();
-        let drivers: Vec<_> = self.driver.iter().map(|path| within(path)).collect();
-        // What has no path on this side is for the option itself to refuse.
-        let put = |put: &String| match put.split_once(':') {
-            Some((source, to)) if !source.is_empty() => format!("{}:{to}", within(source)),
-            _ => put.clone(),
-        };
-        let get = |get: &String| match get.split_once(':') {
-            Some((from, file)) => format!("{from}:{}", within(file)),
-            None => get.clone(),
-        };
-        let (puts, gets): (Vec<_>, Vec<_>) =
-            (self.put.iter().map(put).collect(), self.get.iter().map(get).collect());
-        let haiku_tree = self.haiku_tree.as_deref().map(within);
-        let lists = [
-            ("device", cards),
-            ("emulate", &self.emulate),
-            ("driver", &drivers),
-            ("put", &puts),
-            ("jam", &self.jam),
-            ("fail", &self.fail),
-            ("get", &gets),
-            ("forward", &self.forward),
-            ("extra-qemu-arg", &self.qemu_args),
-        ];
-        for (option, values) in lists {
-            values.iter().for_each(|value| add(option, value));
-        }
-        let texts = [
-            ("as", &self.place),
-            ("build", &self.build),
-            ("haiku-tree", &haiku_tree),
-            ("until", &self.until),
-            ("test", &self.test),
-            ("state", &self.state),
-            ("disk-bus", &self.disk_bus),
-            ("firmware", &self.firmware),
-            ("net", &self.net),
-            ("display", &self.display),
-        ];
-        for (option, value) in texts {
-            value.iter().for_each(|value| add(option, value));
-        }
-        let cpus = self.cpus.map(u64::from);
-        let numbers = [
-            ("memory", self.memory),
-            ("cpus", cpus),
-            ("timeout", self.timeout),
-            ("idle-timeout", self.idle_timeout),
-        ];
-        for (option, value) in numbers {
-            value.iter().for_each(|value| add(option, value));
-        }
-        words.extend(self.image.iter().map(|image| directory.join(image).into_os_string()));
-        words
-    }
 }
 
 /// The address of a card that is named by its ids or by a local alias.
@@ -333,36 +248,6 @@ mod tests {
     }
 
     #[test]
-    fn a_target_is_words_of_a_command_line() {
-        let project = project(
-            "[target.edu]\nimage = \"haiku.iso\"\nemulate = [\"edu\"]\ndriver = [\"a\", \"b\"]\n\
-             until = \"-x\"\nmemory = 1024\nput = [\"c:/boot/home/c\", \"/d:e\"]\n\
-             get = [\"/boot/home/f:f\", \"/boot/home/g\"]\nhaiku-tree = \"../haiku\"\n",
-        );
-        let (name, target) = project.target(None).unwrap();
-        assert_eq!(name, "edu");
-        let words = target.words(&["0000:29:00.0".into()], Path::new("/p"));
-        let words: Vec<_> = words.iter().map(|word| word.to_str().unwrap()).collect();
-        assert_eq!(
-            words,
-            [
-                "--device=0000:29:00.0",
-                "--emulate=edu",
-                "--driver=/p/a",
-                "--driver=/p/b",
-                "--put=/p/c:/boot/home/c",
-                "--put=/d:e",
-                "--get=/boot/home/f:/p/f",
-                "--get=/boot/home/g",
-                "--haiku-tree=/p/../haiku",
-                "--until=-x",
-                "--memory=1024",
-                "/p/haiku.iso",
-            ]
-        );
-    }
-
-    #[test]
     fn the_target_is_the_named_the_default_or_the_only_one() {
         let two = "[target.a]\n[target.b]\n";
         let error = project(two).target(None).unwrap_err();
@@ -377,14 +262,17 @@ mod tests {
 
     #[test]
     fn trust_is_of_these_arguments_in_this_directory() {
-        let seal = |args: &str, directory: &str| {
-            let project = project(&format!("[target.a]\nqemu-args = {args}\n"));
+        let seal = |keys: &str, directory: &str| {
+            let project = project(&format!("[target.a]\n{keys}\n"));
             Project { directory: directory.into(), ..project }.seal()
         };
         let (here, there) = ("/nonexistent/a", "/nonexistent/b");
-        let both = seal("[\"-a\", \"b\"]", here);
-        assert_eq!(seal("[\"-a\", \"b\"]", here), both);
-        assert_ne!(seal("[\"-ab\"]", here), both);
-        assert_ne!(seal("[\"-a\", \"b\"]", there), both);
+        let both = seal("qemu-args = [\"-a\", \"b\"]", here);
+        assert_eq!(seal("memory = 1\nqemu-args = [\"-a\", \"b\"]", here), both);
+        assert_ne!(seal("qemu-args = [\"-ab\"]", here), both);
+        assert_ne!(seal("qemu-args = [\"-a\", \"b\"]", there), both);
+        let allowed = seal("allow = [\"x\"]", here);
+        assert_ne!(seal("qemu-args = [\"x\"]", here), allowed);
+        assert_ne!(seal("allow = [\"x\"]\nwith-group = true", here), allowed);
     }
 }
