@@ -7,6 +7,7 @@
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::Instant;
 
 use haiku::hpkg::{About, NewContent, NewEntry, write};
 use testkit::fake_guest::{self, Script};
@@ -19,7 +20,12 @@ const ROUNDS: usize = 21;
 const PACKAGES: usize = 200;
 /// The stages that are kireji's, not the guest's.
 const OWN: [&str; 4] = ["check", "install", "QEMU", "verdict"];
-const GUEST: &str = "Welcome to the Haiku boot loader!\r\nall well\r\n";
+/// A boot whose driver takes the card, so that a run ends by itself as soon as that is proven.
+const GUEST: &str = "Welcome to the Haiku boot loader!\r\nWelcome to kernel debugger output!\r\n\
+    PCI: [dom 0, bus  0] bus   0, device  2, function  0: vendor 1234, device 11e8, revision 10\r\n\
+    Mounted boot partition: /dev/disk/scsi/0/5/0/1\r\n\
+    legacy: found at 0:2.0, registers at 0xc1000000\r\n\
+    loaded driver /boot/home/config/non-packaged/add-ons/kernel/drivers/dev/misc/legacy\r\n";
 
 fn main() {
     // `cargo test --all-targets` starts it too.
@@ -39,15 +45,19 @@ fn main() {
 fn measure(kireji: &Path, dir: &Path, image: &Path, what: &str) {
     let driver = Path::new(env!("CARGO_MANIFEST_DIR")).join("../haiku/tests/data/legacy.so");
     let mut rounds: Vec<Vec<u64>> = Vec::new();
+    let mut whole = Vec::new();
     for _ in 0..ROUNDS {
-        let script = Script::default().say(GUEST).await_places().shut_down();
+        let script = Script::default().say(GUEST);
         let mut command = script.command(kireji, fake_guest::program(kireji), dir);
+        let started = Instant::now();
         let output = command
             .arg(image)
             .args(["--emulate", "edu", "--json", "--driver"])
             .arg(&driver)
             .output()
             .unwrap();
+        whole.push(u64::try_from(started.elapsed().as_millis()).unwrap());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         rounds.push(times(&String::from_utf8_lossy(&output.stdout)));
     }
     println!("{ROUNDS} rounds on an image of 1.4 GB {what}; milliseconds: least, median, most");
@@ -56,6 +66,8 @@ fn measure(kireji: &Path, dir: &Path, image: &Path, what: &str) {
     }
     let median = print("all", rounds.iter().map(|round| round.iter().sum()).collect());
     let verdict = if median <= GOAL { "kept" } else { "MISSED" };
+    // From its start to its end, with the two seconds that a guest has to panic after it succeeded.
+    print("program", whole);
     println!("goal: {GOAL} ms; median: {median} ms: {verdict}");
 }
 
