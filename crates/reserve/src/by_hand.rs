@@ -7,7 +7,7 @@ use host::{ReadError, Sysroot};
 use pci::{Function, Host};
 use serde::Serialize;
 
-use crate::boot::Clue;
+use crate::boot::{Clue, entries};
 use crate::config::{modprobe, words};
 use crate::plan::{Contents, Plan};
 
@@ -39,10 +39,18 @@ pub fn find(
     let functions: Vec<_> =
         addresses.iter().filter_map(|address| functions.function(*address)).collect();
     let taken = |ids: &str| functions.iter().any(|function| takes(ids, function));
-    let line = host.optional_text("/proc/cmdline")?.unwrap_or_default();
+    // That of the next boot may say what this one's does not say yet.
+    let running = host.optional_text("/proc/cmdline")?.unwrap_or_default();
+    let mut lines = vec![(PathBuf::from("/proc/cmdline"), running)];
+    let entries = entries::read(host)?.into_iter().filter(|entry| !entry.is_fallback());
+    lines.extend(entries.map(|entry| (entry.source, entry.options)));
     for name in ["vfio-pci.ids", "pci-stub.ids"] {
-        if let Some(ids) = words::value(&line, name).filter(|ids| taken(ids)) {
-            clues.push(Clue::new(ByHand::CommandLine, "/proc/cmdline", format!("{name}={ids}")));
+        for (path, line) in &lines {
+            let Some(ids) = words::value(line, name).filter(|ids| taken(ids)) else { continue };
+            let what = format!("{name}={ids}");
+            if clues.iter().all(|clue: &Clue<_>| clue.what != what) {
+                clues.push(Clue::new(ByHand::CommandLine, path, what));
+            }
         }
     }
     for command in modprobe::read(host)? {
@@ -166,6 +174,7 @@ pub fn libvirt(host: &Sysroot, addresses: &[pci::Address]) -> Result<Vec<String>
     for name in host.optional_names(MACHINES)? {
         let Some(machine) = name.strip_suffix(".xml") else { continue };
         let text = host.optional_text(format!("{MACHINES}/{name}"))?.unwrap_or_default();
+        let text = text.replace('"', "'");
         let sources = text.split("<hostdev").skip(1).filter_map(|device| {
             let source = device.split_once("<source>")?.1;
             source.split_once("</source>").map(|(source, _)| source)
@@ -222,6 +231,13 @@ mod tests {
         assert_eq!(clues[1].what, "line 1: ids=1002:68c8");
         let other = find(&host, &functions, &["02:00.0".parse().unwrap()]).unwrap();
         assert!(other.is_empty());
+
+        // What only the next boot has.
+        tree.write("/proc/cmdline", "quiet\n");
+        let entry = "/boot/loader/entries/linux.conf";
+        tree.write(entry, "linux /vmlinuz\noptions root=a vfio-pci.ids=1002:68c8\n");
+        let clues = find(&host, &functions, &["01:00.0".parse().unwrap()]).unwrap();
+        assert_eq!((clues[0].says, clues[0].path.to_str()), (ByHand::CommandLine, Some(entry)));
     }
 
     #[test]
@@ -275,10 +291,11 @@ mod tests {
             )
         };
         tree.write("/etc/libvirt/qemu/haiku.xml", machine("29"));
-        tree.write("/etc/libvirt/qemu/other.xml", machine("2a"));
+        tree.write("/etc/libvirt/qemu/other.xml", machine("2a").replace('\'', "\""));
         tree.write("/etc/libvirt/qemu/networks/default.xml", "");
         let found = |text: &str| libvirt(&tree.sysroot(), &[text.parse().unwrap()]).unwrap();
         assert_eq!(found("29:00.1"), ["haiku"]);
+        assert_eq!(found("2a:00.1"), ["other"]);
         assert!(found("04:00.1").is_empty());
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use host::modules::{Modules, ModulesError};
 use host::{ReadError, Sysroot};
 
-use crate::boot::{Boot, Builder, Clue, Kernel, Verdict};
+use crate::boot::{Boot, Builder, Clue, Kernel, Loader, Verdict};
 use crate::by_hand::Adoption;
 use crate::config::{Change, words};
 use crate::generator::{self, Generator};
@@ -76,6 +76,12 @@ pub enum PlanError {
         /// What each image says.
         clues: Vec<Clue<Builder>>,
     },
+    /// Several boot loaders seem to have started this system.
+    #[error("several boot loaders seem to have started this system")]
+    Loaders {
+        /// What says so.
+        clues: Vec<Clue<Loader>>,
+    },
     /// It is not known who builds the images.
     #[error("which generator builds the images of this host is unmeasured: {why}")]
     Unmeasured {
@@ -126,6 +132,9 @@ pub fn generator(boot: &Boot) -> Result<&'static dyn Generator, PlanError> {
 /// There is none, and why.
 pub fn plan(host: &Sysroot, boot: &Boot, goal: &Goal) -> Result<Plan, PlanError> {
     let generator = generator(boot)?;
+    if let Verdict::Disagreed { clues } = &boot.loader {
+        return Err(PlanError::Loaders { clues: clues.clone() });
+    }
     if boot.kernels.is_empty() {
         return Err(PlanError::NoKernel);
     }
@@ -153,10 +162,7 @@ pub fn plan(host: &Sysroot, boot: &Boot, goal: &Goal) -> Result<Plan, PlanError>
     // In a trial, the entry that is started once has the parameters, and no other.
     let trial = goal.reservations.trial.as_deref().filter(|_| is_wanted);
     if !goal.parameters.is_empty() && trial.is_none() {
-        for source in parameters::sources(host, boot)? {
-            is_stale |= source.plan(host, boot, &goal.parameters, &mut plan)?;
-            plan.known(Knowledge::of(source.name(), source.confidence()));
-        }
+        is_stale |= parameters::plan(host, boot, &goal.parameters, &mut plan)?;
     }
     // The boot loader forgets a trial by itself; it is told anew only with a new list.
     if trial.is_none() || is_stale {

@@ -4,7 +4,7 @@ use std::io;
 
 use pci::{Address, Host};
 use reserve::apply::{Applier, ApplyError, Conflict, SystemDisk};
-use reserve::boot::Boot;
+use reserve::boot::{Boot, Clue};
 use reserve::goal::{self, Goal, PlanError};
 use reserve::instructions::{self, Told};
 use reserve::plan::{self, Plan};
@@ -14,7 +14,7 @@ use reserve::risk::{self, Kind, Risk};
 
 use crate::{CommandError, Context, Exit};
 
-use super::verify;
+use super::{pending, verify};
 
 /// Whether a plan is only shown, or carried out and on whose word.
 #[derive(Clone, Debug, clap::Args)]
@@ -42,7 +42,7 @@ impl Consent {
     /// called and how. What an earlier one left half done is taken back first.
     pub(super) fn check(&self, context: &mut Context<'_>) -> Result<(), CommandError> {
         if self.dry_run {
-            return Ok(());
+            return pending::tell(context);
         }
         super::need_root_for("changing what this host boots with", context)?;
         if !self.yes && context.vars.answer.is_none() {
@@ -75,7 +75,8 @@ pub(super) fn reach(
     if let Some(told) = instructions::told(context.host, &boot) {
         return tell(told, goal, consent, context);
     }
-    let plan = goal::plan(context.host, &boot, goal).map_err(plan_error)?;
+    let is_root = context.vars.is_root;
+    let plan = goal::plan(context.host, &boot, goal).map_err(|error| plan_error(error, is_root))?;
     let plan = fitted(plan, context)?;
     show(context, &plan)?;
     let risks = if plan.is_empty() { Vec::new() } else { risk::find(context.host, &boot)? };
@@ -179,6 +180,11 @@ pub(super) fn prove(goal: &Goal, context: &mut Context<'_>) -> Result<Reached, C
     Ok(Reached::Unproven)
 }
 
+/// Whether a change was cut off, and waits to be taken back; only root sees that.
+pub(super) fn is_pending(context: &Context<'_>) -> bool {
+    Applier::new(context.host, &SystemDisk, context.runner).is_pending()
+}
+
 /// Takes back what was cut off, on the way to another change.
 pub(super) fn take_back_pending(context: &mut Context<'_>) -> Result<(), CommandError> {
     let applier = Applier::new(context.host, &SystemDisk, context.runner);
@@ -257,20 +263,36 @@ fn write_conflict(conflict: &Conflict, out: &mut dyn io::Write) -> io::Result<()
 }
 
 fn reservation_error(error: ReservationError) -> CommandError {
-    CommandError::from_source(Exit::HostCannot, error)
+    let is_damaged = matches!(error, ReservationError::Line { .. });
+    let error = CommandError::from_source(Exit::HostCannot, error);
+    match is_damaged {
+        true => error.hint("mend or remove that line by hand"),
+        false => error,
+    }
 }
 
-fn plan_error(error: PlanError) -> CommandError {
+fn plan_error(error: PlanError, is_root: bool) -> CommandError {
     let exit = match &error {
         PlanError::Read(error) if error.is_denied() => Exit::Permission,
         PlanError::Unmeasured { .. } => Exit::No,
         _ => Exit::HostCannot,
     };
-    let clues = match &error {
-        PlanError::Disagreed { clues } => clues.clone(),
+    let reasons = match &error {
+        PlanError::Disagreed { clues } => clues.iter().map(said).collect(),
+        PlanError::Loaders { clues } => clues.iter().map(said).collect(),
         _ => Vec::new(),
     };
-    clues.iter().fold(CommandError::from_source(exit, error), |error, clue| {
-        error.reason(format!("{}: {} says {}", clue.path.display(), clue.what, clue.says))
-    })
+    // Of images that root alone may read, others cannot tell who built them.
+    let is_hidden = matches!(error, PlanError::Unmeasured { .. }) && !is_root;
+    let error = CommandError::from_source(exit, error);
+    let error = reasons.into_iter().fold(error, CommandError::reason);
+    match is_hidden {
+        true => error.hint("as root, all images can be read"),
+        false => error,
+    }
+}
+
+/// What speaks for one of several, and what it says.
+fn said<T: std::fmt::Display>(clue: &Clue<T>) -> String {
+    format!("{}: {} says {}", clue.path.display(), clue.what, clue.says)
 }

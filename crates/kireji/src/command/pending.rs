@@ -5,6 +5,8 @@ use vfio::take::{Keeper, State};
 
 use crate::{CommandError, Context};
 
+use super::change;
+
 /// Says in one line what awaits a command that may write, if anything does.
 pub(super) fn tell(context: &mut Context<'_>) -> Result<(), CommandError> {
     let keeper = Keeper::new(context.host, context.writer);
@@ -21,6 +23,12 @@ pub(super) fn tell(context: &mut Context<'_>) -> Result<(), CommandError> {
             "processes that died left {} behind, which `kireji recover` restores",
             left.join(" and ")
         ));
+    }
+    if change::is_pending(context) {
+        parts.push(
+            "a change of what this host boots with was cut off, which `kireji recover` takes back"
+                .to_owned(),
+        );
     }
     if !damaged.is_empty() {
         let names = damaged.iter().map(|one| match one.card.as_ref().map(Address::to_string) {

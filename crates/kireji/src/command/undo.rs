@@ -51,6 +51,9 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
     for command in &undone.commands {
         writeln!(context.out, "`{command}` has run")?;
     }
+    if let Some(failure) = &undone.failure {
+        writeln!(context.err, "{failure}; what is built is as it was all the same")?;
+    }
     let goal = Goal::of(context.host, change::reservations(context)?, Change::default())?;
     let reached = change::prove(&goal, context)?;
     for difference in &undone.differences {

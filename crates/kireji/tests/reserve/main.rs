@@ -52,7 +52,10 @@ fn debian_with(device: u16) -> Tree {
         "kernel/drivers/vfio/pci/vfio-pci.ko.xz:\n",
     );
     tree.write(&format!("/boot/initrd.img-{RELEASE}"), image("scripts/init-top/ORDER"));
-    tree.write("/boot/grub/grub.cfg", "menuentry 'Debian' {\nlinux /boot/vmlinuz quiet\n}\n");
+    tree.write(
+        "/boot/grub/grub.cfg",
+        "menuentry 'Debian' {\nlinux /boot/vmlinuz root=UUID=1 quiet\n}\n",
+    );
     tree.write("/proc/cmdline", "BOOT_IMAGE=/boot/vmlinuz root=UUID=1 quiet\n");
     tree.write("/proc/sys/kernel/osrelease", format!("{RELEASE}\n"));
     tree.write("/usr/sbin/grub-mkconfig", "for x in /etc/default/grub.d/*.cfg ; do\n");
@@ -138,6 +141,49 @@ fn contradicting_images_stop_the_plan_and_are_both_shown() {
         ended.err
     );
     assert!(ended.err.contains("says initramfs-tools"), "{}", ended.err);
+}
+
+#[test]
+fn contradicting_boot_loaders_stop_the_plan_and_are_both_shown() {
+    let tree = debian();
+    let info = "systemd-boot 257\0".encode_utf16().flat_map(u16::to_le_bytes);
+    let info: Vec<u8> = [6, 0, 0, 0].into_iter().chain(info).collect();
+    let variable = "/sys/firmware/efi/efivars/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
+    tree.write(variable, info);
+    let kernel = FakeKernel::new(tree);
+    let ended = kireji(&kernel, &DRY);
+    assert_eq!(ended.exit, Exit::HostCannot);
+    assert!(ended.err.contains("systemd-boot 257 says systemd-boot"), "{}", ended.err);
+    assert!(ended.err.contains("BOOT_IMAGE=/boot/vmlinuz says GRUB"), "{}", ended.err);
+    // What was once written down for all kernels shows no loader of today.
+    kernel.tree.write("/etc/kernel/cmdline", "BOOT_IMAGE=/boot/vmlinuz root=UUID=1\n");
+    assert_eq!(kireji(&kernel, &DRY).exit, Exit::Done);
+}
+
+#[test]
+fn a_parameter_that_comes_from_nowhere_stops_the_plan() {
+    let tree = debian();
+    tree.write("/proc/cmdline", "BOOT_IMAGE=/boot/vmlinuz root=UUID=1 vfio-pci.ids=8086:10d3\n");
+    tree.write(
+        "/boot/grub/grub.cfg",
+        "menuentry 'x' {\nlinux /boot/vmlinuz root=UUID=1 vfio-pci.ids=8086:10d3\n}\n",
+    );
+    let kernel = FakeKernel::new(tree);
+    let adopt = [&DRY[..], &["--adopt"]].concat();
+    let ended = kireji(&kernel, &adopt);
+    assert_eq!(ended.exit, Exit::HostCannot);
+    let says =
+        "the parameter vfio-pci.ids=8086:10d3 of /boot/grub/grub.cfg comes from was not found";
+    assert!(ended.err.contains(says), "{}", ended.err);
+    let defaults = "GRUB_CMDLINE_LINUX=\"vfio_pci.ids=8086:10d3\"\n";
+    kernel.tree.write("/etc/default/grub.d/vfio.cfg", defaults);
+    let ended = kireji(&kernel, &adopt);
+    assert_eq!(ended.exit, Exit::Done, "{}", ended.err);
+    assert!(
+        ended.out.contains("-GRUB_CMDLINE_LINUX=\"vfio_pci.ids=8086:10d3\"\n"),
+        "{}",
+        ended.out
+    );
 }
 
 #[test]
@@ -256,4 +302,12 @@ fn verify_says_what_is_not_so() {
     ");
     let ended = kireji(&kernel, &["verify", "--json"]);
     assert!(ended.out.contains("\"outcome\": \"fail\""), "{}", ended.out);
+
+    // Whether its driver could have been kept from it by an initramfs.
+    kernel.tree.write("/sys/module/e1000e/version", "3.2.6-k\n");
+    let says = "vfio-pci has it: e1000e, which is built into the kernel, has it";
+    let out = kireji(&kernel, &["verify"]).out;
+    assert!(out.contains(says), "{out}");
+    kernel.tree.write("/sys/module/e1000e/initstate", "live\n");
+    assert!(kireji(&kernel, &["verify"]).out.contains("vfio-pci has it: e1000e has it"));
 }

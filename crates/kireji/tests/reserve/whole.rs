@@ -192,6 +192,13 @@ fn recover_takes_a_change_back_that_was_cut_off() {
     let journal = "{\"header\":{\"number\":1,\"is_undo\":false}}\n{\"intent\":{\"Command\":0}}\n";
     kernel.tree.write("/var/lib/kireji/journal", journal);
     programs.ran();
+    // Who only looks says so.
+    for looks in [&["status"][..], &["verify"], &["release", "29:00", "--dry-run"]] {
+        let ended = kireji(&kernel, looks);
+        let says = "pending: a change of what this host boots with was cut off";
+        assert!(ended.err.contains(says), "{looks:?}: {}", ended.err);
+    }
+    assert!(programs.ran().is_empty());
     let (exit, err) = kireji_with(&kernel, &["recover"], true, &programs);
     assert_eq!(exit, Exit::Done, "{err}");
     assert!(err.contains("was cut off: taking it back"), "{err}");
@@ -236,14 +243,14 @@ fn verify_says_since_when_and_whether_this_boot_is_the_one_that_was_proved() {
     }
     let line = "BOOT_IMAGE=/boot/vmlinuz root=UUID=1 quiet intel_iommu=on";
     kernel.tree.write("/proc/cmdline", format!("{line}\n"));
-    let said = "6,1,100,-;Linux version 6.12\n SUBSYSTEM=x\n\
+    let said = "6,0,0,-;Linux version 6.12\n SUBSYSTEM=x\n\
                 6,2,2345678,-;kireji: 0000:29:00.0: vfio-pci has it\n";
     kernel.tree.write("/dev/kmsg", said);
     let ended = kireji(&kernel, &["verify"]);
     insta::assert_snapshot!(ended.out, @r"
     PASS        0000:29:00.0: vfio-pci has it: vfio-pci, since 2.3 s after the start, by the hook in the initramfs
     PASS        0000:29:00.0: its IOMMU group can be given away: group 3, whose functions no host driver has
-    PASS        0000:29:00.1: vfio-pci has it: vfio-pci; the hook said nothing of it in this boot
+    PASS        0000:29:00.1: vfio-pci has it: vfio-pci, from somebody later: the hook said nothing of it in this boot
     PASS        0000:29:00.1: its IOMMU group can be given away: group 3, whose functions no host driver has
     PASS        this boot: its command line has what was added: intel_iommu=on
     PASS        the files of the reservation: they are as they were written: nothing was changed since
@@ -253,6 +260,12 @@ fn verify_says_since_when_and_whether_this_boot_is_the_one_that_was_proved() {
     PASS        entry `Linux 6.12.0-amd64` of /boot/grub/grub.cfg: its parameters are right: root=UUID=1 ro intel_iommu=on quiet
     ");
     assert_eq!(ended.exit, Exit::Done);
+
+    // Where the start of the log is gone, so is what the hook said.
+    kernel.tree.write("/dev/kmsg", "6,7,2345678,-;usb 1-1: new device\n");
+    let ended = kireji(&kernel, &["verify"]);
+    let says = "vfio-pci; the kernel's log has lost its start, and what the hook said";
+    assert!(ended.out.contains(says), "{}", ended.out);
 
     // Started without it, and a file changed.
     kernel

@@ -20,11 +20,17 @@ pub struct Access {
 /// Changes a disk.
 pub trait Disk: std::fmt::Debug {
     /// Makes a file that survives a crash; one of its name is replaced, and may then be a part. It
-    /// gets the SELinux label of the file `like`, where that is there and has one.
+    /// gets the SELinux label that is given, if one is.
     ///
     /// # Errors
     /// The operating system refuses.
-    fn write(&self, path: &Path, bytes: &[u8], access: Access, like: &Path) -> io::Result<()>;
+    fn write(
+        &self,
+        path: &Path,
+        bytes: &[u8],
+        access: Access,
+        label: Option<&[u8]>,
+    ) -> io::Result<()>;
 
     /// Gives a file or directory another name, in place of what has it.
     ///
@@ -61,7 +67,7 @@ pub trait Disk: std::fmt::Debug {
 const LABEL: &str = "security.selinux";
 
 /// The label of a file; `None` where there is no such file, or labels are not kept.
-fn label(path: &Path) -> io::Result<Option<Vec<u8>>> {
+pub(super) fn label(path: &Path) -> io::Result<Option<Vec<u8>>> {
     // Labels are some dozen bytes long.
     let mut label = vec![0; 4096];
     match lgetxattr(path, LABEL, &mut label[..]) {
@@ -79,7 +85,13 @@ fn label(path: &Path) -> io::Result<Option<Vec<u8>>> {
 pub struct SystemDisk;
 
 impl Disk for SystemDisk {
-    fn write(&self, path: &Path, bytes: &[u8], access: Access, like: &Path) -> io::Result<()> {
+    fn write(
+        &self,
+        path: &Path,
+        bytes: &[u8],
+        access: Access,
+        label: Option<&[u8]>,
+    ) -> io::Result<()> {
         let mut file =
             OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
         file.write_all(bytes)?;
@@ -88,8 +100,8 @@ impl Disk for SystemDisk {
         }
         // Behind the change of owner, which clears bits.
         file.set_permissions(Permissions::from_mode(access.mode))?;
-        if let Some(label) = label(like)? {
-            fsetxattr(&file, LABEL, &label, XattrFlags::empty())?;
+        if let Some(label) = label {
+            fsetxattr(&file, LABEL, label, XattrFlags::empty())?;
         }
         file.sync_all()
     }
@@ -120,19 +132,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_in_place_of_another_has_its_label() {
+    fn a_file_has_the_label_that_it_is_given() {
         let directory = tempfile::tempdir().unwrap();
-        let (old, new) = (directory.path().join("old"), directory.path().join("new"));
-        std::fs::write(&old, "old").unwrap();
+        let path = directory.path().join("file");
         let access = Access { mode: 0o640, owner: None };
-        assert_eq!(label(&directory.path().join("absent")).unwrap(), None);
-        SystemDisk.write(&new, b"new", access, &old).unwrap();
+        assert_eq!(label(&path).unwrap(), None);
+        SystemDisk.write(&path, b"old", access, None).unwrap();
         // Without SELinux any text will do, for root.
-        let file = File::open(&old).unwrap();
         let text = b"system_u:object_r:etc_t:s0\0";
-        fsetxattr(&file, LABEL, text, XattrFlags::empty()).unwrap();
-        SystemDisk.write(&new, b"new", access, &old).unwrap();
-        assert_eq!(label(&new).unwrap().as_deref(), Some(&text[..]));
-        assert_eq!(std::fs::read(&new).unwrap(), b"new");
+        SystemDisk.write(&path, b"new", access, Some(text)).unwrap();
+        assert_eq!(label(&path).unwrap().as_deref(), Some(&text[..]));
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
     }
 }

@@ -81,6 +81,8 @@ pub struct Undone {
     pub commands: Vec<Command>,
     /// What they built that is not as it was.
     pub differences: Vec<Difference>,
+    /// Which command failed and how, behind which no more ran; but all that is built is as it was.
+    pub failure: Option<String>,
 }
 
 /// Carries plans out and takes them back.
@@ -215,12 +217,22 @@ impl<'a> Applier<'a> {
             .map_err(|source| ApplyError::Disk { path: path.to_owned(), source })
     }
 
-    /// Writes a file in place of another one, so that a crash leaves either.
-    fn replace(&self, path: &Path, bytes: &[u8], access: Access) -> Result<(), ApplyError> {
+    /// Writes a file in place of another one, so that a crash leaves either. It has the label of
+    /// that one; where there is none, the one that it had itself once.
+    fn replace(
+        &self,
+        path: &Path,
+        bytes: &[u8],
+        access: Access,
+        had: Option<&[u8]>,
+    ) -> Result<(), ApplyError> {
         let directory = path.parent().unwrap_or(Path::new("/"));
         let temporary = temporary(path);
         let to = self.host.locate(path);
-        self.on_disk(&temporary, |disk, located| disk.write(located, bytes, access, &to))?;
+        let label = disk::label(&to)
+            .map_err(|source| ApplyError::Disk { path: path.to_owned(), source })?;
+        let label = label.as_deref().or(had);
+        self.on_disk(&temporary, |disk, located| disk.write(located, bytes, access, label))?;
         self.on_disk(&temporary, |disk, located| disk.rename(located, &to))?;
         self.on_disk(directory, |disk, located| disk.sync(located))
     }
@@ -260,7 +272,7 @@ impl<'a> Applier<'a> {
         }
         for (name, bytes) in kept {
             let path = unfinished.join(name);
-            self.on_disk(&path, |disk, located| disk.write(located, &bytes, OURS, located))?;
+            self.on_disk(&path, |disk, located| disk.write(located, &bytes, OURS, None))?;
         }
         self.on_disk(&unfinished, |disk, located| disk.sync(located))?;
         Ok(record)
@@ -273,7 +285,7 @@ impl<'a> Applier<'a> {
             return Ok(());
         }
         let marks = Marks::read(self.host)?;
-        self.replace(&directory.join(MARKS), &encoded(&marks)?, OURS)
+        self.replace(&directory.join(MARKS), &encoded(&marks)?, OURS, None)
     }
 
     /// Reads what is kept in a record beside its files; `None` where it is not there, as in one that
@@ -307,7 +319,7 @@ impl<'a> Applier<'a> {
                 Some((bytes, access)) => {
                     let directory = file.path.parent().unwrap_or(Path::new("/"));
                     self.make_directories(directory, 0o755)?;
-                    self.replace(&file.path, bytes, *access)?;
+                    self.replace(&file.path, bytes, *access, None)?;
                 }
                 None => {
                     self.remove(&file.path)?;
@@ -384,7 +396,7 @@ impl<'a> Applier<'a> {
         // A merge cannot be told from what was merged when it is begun again, so it is kept first.
         for (index, reversal) in self.check(&record)?.into_iter().enumerate() {
             if let Reversal::Merged { merged: (bytes, _), .. } = reversal {
-                self.replace(&merged(&record, index), &bytes, OURS)?;
+                self.replace(&merged(&record, index), &bytes, OURS, None)?;
             }
         }
         let built: Option<Built> = self.state(&record, BUILT)?;
@@ -406,12 +418,22 @@ impl<'a> Applier<'a> {
             record.commands.iter().map(Command::to_take_back).enumerate().collect();
         let again = commands.into_iter().filter(|(index, _)| begun.contains(index));
         let again: Vec<_> = again.collect();
-        self.run(again.iter().cloned(), &mut journal)?;
+        let ran = self.run(again.iter().cloned(), &mut journal);
+        let is_compared = built.is_some();
         let differences = match built {
             Some(built) if !again.is_empty() => {
                 built.differences(&Built::read(self.host)?, (&left, &found), self.host)
             }
             _ => Vec::new(),
+        };
+        // What cannot be built, as on a full partition, need not be where it never was built.
+        let failure = match ran {
+            Err(error @ (ApplyError::Command { .. } | ApplyError::Run { .. }))
+                if is_compared && differences.is_empty() =>
+            {
+                Some(crate::in_full(&error))
+            }
+            other => other.map(|()| None)?,
         };
         let directory = record.directory();
         let gone = PathBuf::from(UNFINISHED);
@@ -424,7 +446,7 @@ impl<'a> Applier<'a> {
         }
         self.on_disk(&gone, |disk, located| disk.remove_directory(located))?;
         let commands = again.into_iter().map(|(_, command)| command).collect();
-        Ok(Undone { files: record.files, merged: merges, commands, differences })
+        Ok(Undone { files: record.files, merged: merges, commands, differences, failure })
     }
 
     /// Takes back what a plan made of a file; returns what changed where that is a merge.
@@ -438,11 +460,11 @@ impl<'a> Applier<'a> {
             (Reversal::Done, _) => {}
             (Reversal::Restored, Some((bytes, access))) => {
                 self.make_directories(directory, 0o755)?;
-                self.replace(&file.path, bytes, *access)?;
+                self.replace(&file.path, bytes, *access, file.label.as_deref())?;
             }
             (Reversal::Restored, None) => self.remove(&file.path)?,
             (Reversal::Merged { now, merged }, _) => {
-                self.replace(&file.path, &merged.0, merged.1)?;
+                self.replace(&file.path, &merged.0, merged.1, None)?;
                 let contents = |(bytes, access): (_, Access)| Contents { bytes, mode: access.mode };
                 return Ok(Some(FileChange {
                     path: file.path.clone(),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use host::Sysroot;
 use serde::{Deserialize, Serialize};
 
-use super::{Access, ApplyError, Conflict, STATE, merge, state};
+use super::{Access, ApplyError, Conflict, STATE, disk, merge, state};
 use crate::plan::{Command, Contents, Plan};
 
 /// The name of the description in a record's directory; beside it are the files' contents.
@@ -29,6 +29,8 @@ pub struct FileRecord {
     pub path: PathBuf,
     /// What it was.
     pub before: Option<(Vec<u8>, Access)>,
+    /// The SELinux label that it had.
+    pub label: Option<Vec<u8>>,
     /// What it is made.
     pub after: Option<(Vec<u8>, Access)>,
     /// The directories that are made for it, the deepest first.
@@ -47,6 +49,8 @@ struct Description {
 struct FileDescription {
     path: PathBuf,
     before: Option<Access>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    label: Option<Vec<u8>>,
     after: Option<Access>,
     directories: Vec<PathBuf>,
     emptied: Vec<PathBuf>,
@@ -133,9 +137,12 @@ impl Record {
             let directories =
                 above.take_while(|path| !host.exists(path)).map(Path::to_owned).collect();
             let emptied = if after.is_none() { ours(&change.path) } else { Vec::new() };
+            let label = disk::label(&host.locate(&change.path))
+                .map_err(|source| ApplyError::Disk { path: change.path.clone(), source })?;
             files.push(FileRecord {
                 path: change.path.clone(),
                 before,
+                label,
                 after,
                 directories,
                 emptied,
@@ -167,6 +174,7 @@ impl Record {
             files.push(FileDescription {
                 path: file.path.clone(),
                 before: access(&file.before),
+                label: file.label.clone(),
                 after: access(&file.after),
                 directories: file.directories.clone(),
                 emptied: file.emptied.clone(),
@@ -197,6 +205,7 @@ impl Record {
             };
             files.push(FileRecord {
                 before: read("before", file.before)?,
+                label: file.label,
                 after: read("after", file.after)?,
                 path: file.path,
                 directories: file.directories,

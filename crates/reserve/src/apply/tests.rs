@@ -63,9 +63,15 @@ impl<'a> Machine<'a> {
 }
 
 impl Disk for Machine<'_> {
-    fn write(&self, path: &Path, bytes: &[u8], access: Access, like: &Path) -> io::Result<()> {
+    fn write(
+        &self,
+        path: &Path,
+        bytes: &[u8],
+        access: Access,
+        label: Option<&[u8]>,
+    ) -> io::Result<()> {
         let part = || drop(std::fs::write(path, &bytes[..bytes.len() / 2]));
-        self.at(|| SystemDisk.write(path, bytes, access, like), part)
+        self.at(|| SystemDisk.write(path, bytes, access, label), part)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -193,6 +199,80 @@ fn taking_back_runs_only_what_had_run() {
         assert_eq!(ran[ran.len() / 2..], *expected, "{point}");
         assert_eq!(all(&tree), start, "{point}");
     }
+}
+
+/// Programs that can build nothing any more, as on a partition that is full or only read.
+#[derive(Debug)]
+struct NoRoom<'a> {
+    tree: &'a Tree,
+    /// Whether the first to run has built before it failed.
+    builds_first: Cell<bool>,
+}
+
+impl Runner for NoRoom<'_> {
+    fn run(&self, program: &Program) -> Result<Finished, RunError> {
+        if self.builds_first.replace(false) {
+            let path = format!("/boot/{}", program.executable.display());
+            self.tree.write(&path, "half");
+        }
+        let status = ExitStatus::from_raw(1 << 8);
+        Ok(Finished { status, stdout: Vec::new(), stderr: b"no space".to_vec() })
+    }
+}
+
+#[test]
+fn what_could_not_be_built_need_not_be_built_again() {
+    for builds_first in [false, true] {
+        let tree = tree();
+        let host = tree.sysroot();
+        let start = all(&tree);
+        let programs = NoRoom { tree: &tree, builds_first: Cell::new(builds_first) };
+        let applier = Applier::new(&host, &SystemDisk, &programs);
+        let error = applier.apply(&plan(&tree)).unwrap_err();
+        // What is half built is not forgotten.
+        assert_eq!(applier.is_pending(), builds_first, "{error}");
+        assert_eq!(matches!(error, ApplyError::NotTakenBack { .. }), builds_first, "{error}");
+        assert_eq!(applier.recover().is_err(), builds_first);
+        let machine = Machine::new(&tree);
+        Applier::new(&host, &machine, &machine).recover().unwrap();
+        assert_eq!(all(&tree), start);
+        assert!(!applier.is_pending());
+    }
+}
+
+#[test]
+fn what_cannot_be_built_is_told_where_it_is_as_it_was() {
+    let tree = tree();
+    let host = tree.sysroot();
+    let machine = Machine::new(&tree);
+    let start = all(&tree);
+    Applier::new(&host, &machine, &machine).apply(&plan(&tree)).unwrap();
+    let built: Vec<_> = start.iter().filter(|(path, _)| path.starts_with("boot/")).collect();
+    for (path, (_, contents)) in built {
+        tree.write(&format!("/{path}"), contents.as_deref().unwrap_or_default());
+    }
+    let programs = NoRoom { tree: &tree, builds_first: Cell::new(false) };
+    let undone = Applier::new(&host, &SystemDisk, &programs).undo().unwrap();
+    let failure = "`image` failed (exit status: 1): no space";
+    assert_eq!(undone.failure.as_deref(), Some(failure));
+    assert_eq!(all(&tree), start);
+}
+
+#[test]
+fn a_file_that_comes_back_has_its_label() {
+    let tree = tree();
+    let host = tree.sysroot();
+    let file = File::open(tree.locate("/etc/old")).unwrap();
+    let label = b"system_u:object_r:modules_conf_t:s0\0";
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::fsetxattr(&file, "security.selinux", label, flags).unwrap();
+    let machine = Machine::new(&tree);
+    let applier = Applier::new(&host, &machine, &machine);
+    applier.apply(&plan(&tree)).unwrap();
+    assert!(!host.exists("/etc/old"));
+    applier.undo().unwrap();
+    let found = disk::label(&tree.locate("/etc/old")).unwrap();
+    assert_eq!(found.as_deref(), Some(&label[..]));
 }
 
 #[test]

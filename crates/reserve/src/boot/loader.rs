@@ -68,7 +68,10 @@ pub(super) fn detect(host: &Sysroot) -> Result<Verdict<Loader>, ReadError> {
         Err(error) => return Err(error),
     }
     let running = host.optional_text("/proc/cmdline")?.unwrap_or_default();
-    for word in command_line::split(&running) {
+    // A command line that was written down once may still have what an earlier loader added.
+    let written = host.optional_text("/etc/kernel/cmdline")?.unwrap_or_default();
+    let written = command_line::split(&written);
+    for word in command_line::split(&running).into_iter().filter(|word| !written.contains(word)) {
         // GRUB's command `linux` writes the kernel's name there; a stub in EFI is given `initrd=`
         // with backslashes by its loader.
         if word.starts_with("BOOT_IMAGE=") && host_has_grub(host) {

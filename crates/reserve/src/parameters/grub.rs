@@ -16,6 +16,7 @@ use crate::generator::Confidence;
 use crate::plan::{Command, Contents, Plan};
 
 pub(super) const DEFAULTS: &str = "/etc/default/grub";
+const DROP_INS: &str = "/etc/default/grub.d";
 /// The drop-ins are sourced by name, and one that comes later may set the words anew.
 const DROP_IN: &str = "/etc/default/grub.d/zz-kireji.cfg";
 /// The words of all entries, those of recovery included.
@@ -75,14 +76,40 @@ fn sources_drop_ins(host: &Sysroot) -> Result<bool, ParameterError> {
     Ok(false)
 }
 
-/// The words to take out are in the person's file.
+/// The words to take out are in the person's file, or in drop-ins that have them.
 fn remove(host: &Sysroot, change: &Change, plan: &mut Plan) -> Result<(), ParameterError> {
     if change.remove.is_empty() {
         return Ok(());
     }
     let only = Change::remove(change.remove.iter().cloned());
     edit(host, VARIABLE, &only, plan)?;
-    edit(host, ORDINARY, &only, plan)
+    edit(host, ORDINARY, &only, plan)?;
+    if !sources_drop_ins(host)? {
+        return Ok(());
+    }
+    for name in host.optional_names(DROP_INS)? {
+        let path = Path::new(DROP_INS).join(&name);
+        // A script that has none of the words need not be understood.
+        let has = |text: &str| {
+            text.lines()
+                .flat_map(|line| line.split(['\'', '"', '=', ' ', '\t']))
+                .any(|word| only.remove.iter().any(|other| is_same_name(word, other)))
+        };
+        if name.ends_with(".cfg")
+            && path != Path::new(DROP_IN)
+            && has(&host.optional_text(&path)?.unwrap_or_default())
+        {
+            edit_at(host, &path, VARIABLE, &only, plan)?;
+            edit_at(host, &path, ORDINARY, &only, plan)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a word begins as a parameter does, whose name is written in two ways.
+fn is_same_name(word: &str, parameter: &str) -> bool {
+    let name = parameter.split('=').next().unwrap_or_default();
+    word.replace('-', "_") == name.replace('-', "_")
 }
 
 /// Edits a variable of the person's file; where there is none, one is made.
@@ -92,16 +119,33 @@ pub(super) fn edit(
     change: &Change,
     plan: &mut Plan,
 ) -> Result<(), ParameterError> {
-    let edited = |text: &str| {
-        Script::parse(text)
-            .change(variable, change)
-            .map_err(|source| ParameterError::Edit { path: DEFAULTS, source })
-    };
     if plan.contents(host, DEFAULTS)?.is_none() && !change.add.is_empty() {
-        plan.file(host, DEFAULTS, Some(Contents::text(edited("")?)))?;
+        let text = changed("", Path::new(DEFAULTS), variable, change)?;
+        plan.file(host, DEFAULTS, Some(Contents::text(text)))?;
         return Ok(());
     }
-    super::edit(host, Path::new(DEFAULTS), plan, edited)
+    edit_at(host, Path::new(DEFAULTS), variable, change, plan)
+}
+
+fn edit_at(
+    host: &Sysroot,
+    path: &Path,
+    variable: &str,
+    change: &Change,
+    plan: &mut Plan,
+) -> Result<(), ParameterError> {
+    super::edit(host, path, plan, |text| changed(text, path, variable, change))
+}
+
+fn changed(
+    text: &str,
+    path: &Path,
+    variable: &str,
+    change: &Change,
+) -> Result<String, ParameterError> {
+    Script::parse(text)
+        .change(variable, change)
+        .map_err(|source| ParameterError::Edit { path: path.to_owned(), source })
 }
 
 /// The drop-in says all that is added, and goes where nothing is.
@@ -173,6 +217,32 @@ mod tests {
         # run: update-grub
         "#);
         assert!(plan(&tree, &Change::default()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn words_are_taken_out_of_the_drop_ins_that_have_them() {
+        let tree = Tree::new();
+        tree.write("/usr/sbin/grub-mkconfig", "for x in ${sysconfdir}/default/grub.d/*.cfg ; do\n");
+        tree.write("/usr/sbin/update-grub", "");
+        tree.write(DEFAULTS, "GRUB_CMDLINE_LINUX_DEFAULT=\"quiet\"\n");
+        tree.write("/etc/default/grub.d/10-shell.cfg", "if true; then GRUB_CMDLINE_LINUX=a; fi\n");
+        let ours = "GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX vfio_pci.ids=8086:10d3 a\"\n";
+        tree.write("/etc/default/grub.d/50-vfio.cfg", ours);
+        tree.write("/etc/default/grub.d/60-off.cfg.bak", "vfio-pci.ids=8086:10d3\n");
+        let change = Change::remove(["vfio-pci.ids=8086:10d3"]);
+        insta::assert_snapshot!(text(&plan(&tree, &change).unwrap()), @r#"
+        --- a/etc/default/grub.d/50-vfio.cfg
+        +++ b/etc/default/grub.d/50-vfio.cfg
+        @@ -1 +1 @@
+        -GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX vfio_pci.ids=8086:10d3 a"
+        +GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX a"
+        # run: update-grub
+        "#);
+        // In one whose outcome only a shell can tell, nothing is guessed.
+        let uncertain = "if true; then GRUB_CMDLINE_LINUX=vfio-pci.ids=8086:10d3; fi\n";
+        tree.write("/etc/default/grub.d/10-shell.cfg", uncertain);
+        let error = plan(&tree, &change).unwrap_err();
+        assert_eq!(error.to_string(), "/etc/default/grub.d/10-shell.cfg cannot be edited");
     }
 
     #[test]

@@ -12,15 +12,15 @@ mod u_boot;
 
 pub use need::needed;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use host::{ReadError, Sysroot};
 
 use crate::boot::{Boot, Builder, EntryKind, Loader, Placer};
-use crate::config::Change;
 use crate::config::shell::EditError;
+use crate::config::{Change, words};
 use crate::generator::Confidence;
-use crate::plan::{Contents, Plan};
+use crate::plan::{Contents, FileChange, Knowledge, Plan};
 
 /// Parameters cannot be changed here.
 #[derive(Debug, thiserror::Error)]
@@ -29,13 +29,27 @@ pub enum ParameterError {
     #[error("where the kernel's parameters come from cannot be read")]
     Read(#[from] ReadError),
     /// A file cannot be edited.
-    #[error("{path} cannot be edited")]
+    #[error("{} cannot be edited", path.display())]
     Edit {
         /// The file.
-        path: &'static str,
+        path: PathBuf,
         /// Why.
         #[source]
         source: EditError,
+    },
+    /// A word that shall go is in no file that was found.
+    #[error("where the parameter {word} of {} comes from was not found", entry.display())]
+    Untraced {
+        /// The word.
+        word: String,
+        /// What has the entry with it.
+        entry: PathBuf,
+    },
+    /// A file is no text.
+    #[error("{} is no UTF-8, and is not edited", path.display())]
+    NoText {
+        /// The file.
+        path: PathBuf,
     },
     /// There is no backend for this source.
     #[error("the parameters of {0} are not changed by kireji yet")]
@@ -64,12 +78,56 @@ pub trait Source: std::fmt::Debug {
     ) -> Result<bool, ParameterError>;
 }
 
+/// Plans that the parameters of this host change. Returns whether what is booted has to be built
+/// again for that.
+///
+/// # Errors
+/// Where they come from cannot be told, read or edited.
+pub(crate) fn plan(
+    host: &Sysroot,
+    boot: &Boot,
+    change: &Change,
+    plan: &mut Plan,
+) -> Result<bool, ParameterError> {
+    let commands = plan.commands.len();
+    let before = plan.files.len();
+    let mut is_stale = false;
+    for source in sources(host, boot)? {
+        is_stale |= source.plan(host, boot, change, plan)?;
+        plan.known(Knowledge::of(source.name(), source.confidence()));
+    }
+    let (files, commands) = (&plan.files[before..], &plan.commands[commands..]);
+    for word in &change.remove {
+        let has = |options: &str| words::split(options).iter().any(|one| words::is_same(one, word));
+        let mut entries = boot.entries.iter().filter(|entry| !entry.is_fallback());
+        if let Some(entry) = entries.find(|entry| has(&entry.options))
+            && !files.iter().any(|change| takes_out(change, word))
+            && !commands.iter().any(|command| command.words.contains(word))
+        {
+            let (word, entry) = (word.clone(), entry.source.clone());
+            return Err(ParameterError::Untraced { word, entry });
+        }
+    }
+    Ok(is_stale)
+}
+
+/// Whether a file has a word no more, or is new and says all words.
+fn takes_out(change: &FileChange, word: &str) -> bool {
+    let has = |contents: &Option<Contents>| {
+        let bytes = contents.as_ref().map(|contents| &contents.bytes[..]).unwrap_or_default();
+        // The name of a module is written in two ways.
+        String::from_utf8_lossy(bytes).replace('-', "_").contains(&word.replace('-', "_"))
+    };
+    let is_whole = change.before.is_none() && change.path == Path::new(kernel_cmdline::FILE);
+    (has(&change.before) || is_whole) && !has(&change.after)
+}
+
 /// Returns where the parameters of this host come from: of all entries together, since a menu may
 /// hold entries of several kinds.
 ///
 /// # Errors
 /// It cannot be told, or there is no backend for it.
-pub fn sources(host: &Sysroot, boot: &Boot) -> Result<Vec<&'static dyn Source>, ParameterError> {
+fn sources(host: &Sysroot, boot: &Boot) -> Result<Vec<&'static dyn Source>, ParameterError> {
     let unsupported = |what: &str| Err(ParameterError::Unsupported(what.to_owned()));
     match boot.placer {
         Placer::ProxmoxBootTool => return Ok(vec![&kernel_cmdline::Proxmox]),
@@ -125,7 +183,7 @@ fn edit(
 ) -> Result<(), ParameterError> {
     let Some(before) = plan.contents(host, path)? else { return Ok(()) };
     let Ok(text) = std::str::from_utf8(&before.bytes) else {
-        return Err(ParameterError::Unsupported(format!("{}, which is no UTF-8", path.display())));
+        return Err(ParameterError::NoText { path: path.to_owned() });
     };
     let changed = change(text)?;
     if changed != text {

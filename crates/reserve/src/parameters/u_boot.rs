@@ -72,7 +72,7 @@ impl Source for UBootMenu {
                 super::edit(host, &path, plan, |text| {
                     Script::parse(text)
                         .change(VARIABLE, &remove)
-                        .map_err(|source| ParameterError::Edit { path: DEFAULTS, source })
+                        .map_err(|source| ParameterError::Edit { path: path.clone(), source })
                 })?;
             }
         }

@@ -14,6 +14,7 @@ use reserve::reservation::Standing;
 use crate::{CommandError, Context, Exit};
 
 use super::change::{self, Consent};
+use super::pending;
 
 /// Arguments of `verify`.
 #[derive(Debug, clap::Args)]
@@ -31,6 +32,7 @@ pub struct Args {
 /// # Errors
 /// What it boots with cannot be read, or the output not written.
 pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError> {
+    pending::tell(context)?;
     let reservations = change::reservations(context)?;
     if reservations.functions.is_empty() && !args.json {
         writeln!(context.err, "nothing is reserved")?;

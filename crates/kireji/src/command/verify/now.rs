@@ -24,7 +24,7 @@ pub(super) fn functions(context: &Context<'_>, host: &Host, all: &Reservations) 
     let mut claims = Vec::new();
     for reserved in &all.functions {
         let standing = reserved.standing(host, all);
-        claims.push(owner(reserved, &standing, &log));
+        claims.push(owner(context.host, reserved, &standing, &log));
         if matches!(standing, Standing::There { .. }) {
             claims.push(group(context, host, reserved));
         }
@@ -33,17 +33,22 @@ pub(super) fn functions(context: &Context<'_>, host: &Host, all: &Reservations) 
 }
 
 /// Who has a reserved function, and why not vfio-pci if not.
-fn owner(reserved: &Reserved, standing: &Standing, log: &Measured<Vec<Said>>) -> Claim {
+fn owner(host: &Sysroot, reserved: &Reserved, standing: &Standing, log: &Measured<Log>) -> Claim {
     let address = reserved.address;
     let said: Vec<_> = log
         .known()
         .into_iter()
-        .flatten()
+        .flat_map(|log| &log.said)
         .filter(|said| said.text.starts_with(&format!("{address}: ")))
         .collect();
     let of_hook = match (said.last(), log) {
         (Some(said), _) => format!("the hook said {:.1} s after the start: {}", said.at, said.text),
-        (None, Measured::Known(_)) => "the hook said nothing of it in this boot".to_owned(),
+        (None, Measured::Known(log)) if log.is_whole => {
+            "the hook said nothing of it in this boot".to_owned()
+        }
+        (None, Measured::Known(_)) => {
+            "the kernel's log has lost its start, and what the hook said".to_owned()
+        }
         (None, Measured::Unmeasured { unmeasured }) => {
             format!("what the hook said is unmeasured: {unmeasured}")
         }
@@ -54,15 +59,30 @@ fn owner(reserved: &Reserved, standing: &Standing, log: &Measured<Vec<Said>>) ->
                 "vfio-pci, since {:.1} s after the start, by the hook in the initramfs",
                 said.at
             )),
+            None if log.known().is_some_and(|log| log.is_whole) => {
+                Outcome::Pass(format!("vfio-pci, from somebody later: {of_hook}"))
+            }
             None => Outcome::Pass(format!("vfio-pci; {of_hook}")),
         },
         Standing::There { driver: Some(driver) } => {
-            Outcome::Fail(format!("{driver} has it; {of_hook}"))
+            let kind =
+                if is_built_in(host, driver) { ", which is built into the kernel," } else { "" };
+            Outcome::Fail(format!("{driver}{kind} has it; {of_hook}"))
         }
         Standing::There { driver: None } => Outcome::Fail(format!("no driver has it; {of_hook}")),
         other => Outcome::Fail(super::elsewhere(other)),
     };
     Claim { about: address.to_string(), claim: "vfio-pci has it", outcome }
+}
+
+/// Whether a driver is a part of the kernel: a module that was loaded has a state
+/// (Documentation/ABI/testing/sysfs-module).
+fn is_built_in(host: &Sysroot, driver: &str) -> bool {
+    let link = host.link(format!("/sys/bus/pci/drivers/{driver}/module"));
+    let module = link.ok().and_then(|target| Some(target.file_name()?.to_str()?.to_owned()));
+    let module = module.unwrap_or_else(|| driver.replace('-', "_"));
+    // Without a list of modules nothing follows.
+    host.exists("/sys/module") && !host.exists(format!("/sys/module/{module}/initstate"))
 }
 
 /// Whether the IOMMU keeps the function's group apart, and VFIO would give it away.
@@ -163,6 +183,13 @@ pub(super) fn boot(
     Ok(claims)
 }
 
+/// What the kernel's log has of the hook.
+struct Log {
+    /// Whether it begins with its first record: later ones take the place of the oldest.
+    is_whole: bool,
+    said: Vec<Said>,
+}
+
 /// What the hook said.
 #[derive(Debug, PartialEq)]
 struct Said {
@@ -173,7 +200,7 @@ struct Said {
 
 /// Reads what the hook said in this boot from the kernel's log: records of a head, `;` and a text,
 /// each a line (Documentation/ABI/testing/dev-kmsg).
-fn log(host: &Sysroot) -> Measured<Vec<Said>> {
+fn log(host: &Sysroot) -> Measured<Log> {
     const LOG: &str = "/dev/kmsg";
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let opened = rustix::fs::open(host.locate(LOG), flags, Mode::empty());
@@ -193,7 +220,13 @@ fn log(host: &Sysroot) -> Measured<Vec<Said>> {
             Err(error) => return Measured::unmeasured(format!("{LOG}: {error}")),
         }
     }
-    Measured::Known(text.lines().filter_map(said).collect())
+    let is_whole = number(&text) == Some(0);
+    Measured::Known(Log { is_whole, said: text.lines().filter_map(said).collect() })
+}
+
+/// The number of a record, the first being 0.
+fn number(record: &str) -> Option<u64> {
+    record.split(',').nth(1)?.parse().ok()
 }
 
 fn said(line: &str) -> Option<Said> {
@@ -215,5 +248,7 @@ mod tests {
         assert_eq!(found, Some(Said { at: 1.234_567, text }));
         assert_eq!(said("6,433,1234567,-;e1000e: kireji: x"), None);
         assert_eq!(said(" SUBSYSTEM=pci"), None);
+        assert_eq!(number("6,0,0,-;Linux version 6.12\n6,1,5,-;x\n"), Some(0));
+        assert_eq!(number(""), None);
     }
 }

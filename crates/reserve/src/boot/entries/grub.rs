@@ -14,6 +14,8 @@ pub(super) fn read(host: &Sysroot, source: &Path, text: &str) -> Vec<Entry> {
     for line in text.lines().map(str::trim) {
         let (command, rest) = line.split_once([' ', '\t']).unwrap_or((line, ""));
         match command {
+            // What os-prober found is of another system (util/grub.d/30_os-prober.in).
+            "menuentry" if rest.contains("'osprober-") => open = None,
             "menuentry" => {
                 open = Some(Entry {
                     kind: EntryKind::Grub,

@@ -5,6 +5,7 @@ pub(crate) mod extlinux;
 mod grub;
 pub(crate) mod limine;
 pub(crate) mod refind;
+mod system;
 
 use std::path::{Path, PathBuf};
 
@@ -15,6 +16,7 @@ use crate::config::{entry, words};
 use crate::image::Uki;
 
 use super::Kernel;
+use system::System;
 
 /// Where the partitions are mounted that a boot loader reads.
 const PARTITIONS: [&str; 3] = ["/boot", "/efi", "/boot/efi"];
@@ -105,33 +107,37 @@ impl Entry {
     }
 }
 
-/// Reads all entries.
+/// Reads all entries of this system.
 ///
 /// # Errors
 /// A file is there and cannot be read.
 pub fn read(host: &Sysroot) -> Result<Vec<Entry>, ReadError> {
+    let system = System::read(host)?;
     let mut entries = Vec::new();
     for menu in MENUS {
         if let Some(text) = optional(host, menu)? {
             entries.extend(grub::read(host, Path::new(menu), &text));
         }
     }
-    entries.extend(refind::read(host)?);
     entries.extend(limine::read(host)?);
     entries.extend(extlinux::read(host)?);
+    entries.retain(system::is_started);
+    entries.extend(refind::read(host)?);
     for partition in PARTITIONS {
         let directory = format!("{partition}/loader/entries");
         for name in host.optional_names(&directory)? {
             let Some(id) = name.strip_suffix(".conf") else { continue };
             let path = PathBuf::from(format!("{directory}/{name}"));
             if let Some(text) = optional(host, &path)? {
-                entries.extend(bls(host, partition, id, path, &text));
+                let found = bls(host, partition, id, path, &text);
+                entries.extend(found.filter(|found| !system.is_other_machine(&text, found)));
             }
         }
         let directory = format!("{partition}/EFI/Linux");
         for name in host.optional_names(&directory)? {
             if name.ends_with(".efi") {
-                entries.extend(uki(host, PathBuf::from(format!("{directory}/{name}")), name));
+                let path = PathBuf::from(format!("{directory}/{name}"));
+                entries.extend(uki(host, &system, path, name));
             }
         }
     }
@@ -149,10 +155,12 @@ fn optional(host: &Sysroot, path: impl AsRef<Path>) -> Result<Option<String>, Re
 
 fn bls(host: &Sysroot, partition: &str, id: &str, source: PathBuf, text: &str) -> Option<Entry> {
     let first = |key| entry::values(text, key).first().map(|value| (*value).to_owned());
-    let kernel = first("linux").or_else(|| first("efi"))?;
+    let kernel = first("linux");
+    let is_kernel = kernel.is_some();
+    let kernel = kernel.or_else(|| first("efi"))?;
     // Fedora writes variables of GRUB behind the image.
     let images = entry::values(text, "initrd").into_iter().flat_map(words::split);
-    Some(Entry {
+    let found = Entry {
         kind: EntryKind::Bls,
         title: first("title").unwrap_or_else(|| id.to_owned()),
         source,
@@ -165,14 +173,17 @@ fn bls(host: &Sysroot, partition: &str, id: &str, source: PathBuf, text: &str) -
         // openSUSE's sdbootutil writes the number of a snapshot before it.
         release: first("version")
             .map(|version| version.rsplit('@').next().unwrap_or_default().to_owned()),
-    })
+    };
+    // Other programs of EFI are no systems.
+    (is_kernel || system::is_started(&found)).then_some(found)
 }
 
-fn uki(host: &Sysroot, source: PathBuf, title: String) -> Option<Entry> {
+fn uki(host: &Sysroot, system: &System, source: PathBuf, title: String) -> Option<Entry> {
     let image = Uki::open(host, &source).ok()?;
     let options = image.text(host, ".cmdline").ok()??;
     let release = image.text(host, ".uname").ok().flatten();
-    Some(Entry {
+    let of_system = image.text(host, ".osrel").ok().flatten();
+    let found = Entry {
         kind: EntryKind::Uki,
         title,
         kernel: source.clone(),
@@ -180,7 +191,9 @@ fn uki(host: &Sysroot, source: PathBuf, title: String) -> Option<Entry> {
         source,
         options,
         release,
-    })
+    };
+    let is_other = of_system.is_some_and(|text| system.is_other_distribution(&text, &found));
+    (!is_other).then_some(found)
 }
 
 /// Where a file is on the host that a boot loader sees below a partition's root, or below a
@@ -254,5 +267,68 @@ menuentry 'UEFI Firmware Settings' {
         With microcode | /boot/intel-ucode.img /boot/initrd.img-6.1.0-25-amd64 | root=UUID=1
         Arch | /efi/initramfs-linux.img | root=a b
         ");
+    }
+
+    /// The titles of a host's entries.
+    fn titles(tree: &Tree) -> Vec<String> {
+        read(&tree.sysroot()).unwrap().into_iter().map(|entry| entry.title).collect()
+    }
+
+    #[test]
+    fn what_starts_no_system_is_no_entry() {
+        let tree = Tree::new();
+        let menu = "\
+menuentry 'Memory test (memtest86+x64.bin)' {
+\tlinux\t/boot/memtest86+x64.bin
+}
+menuentry 'Memory test (memtest86+x64.bin, serial console)' {
+\tlinux\t/boot/memtest86+x64.bin console=ttyS0,115200
+}
+menuentry 'A kernel without an initramfs' {
+\tlinux\t/boot/vmlinuz root=/dev/vda1
+}
+";
+        tree.write("/boot/grub/grub.cfg", menu);
+        tree.write("/efi/loader/entries/shell.conf", "title Shell\nefi /shellx64.efi\n");
+        tree.write("/efi/loader/entries/own.conf", "title Kernel\nlinux /vmlinuz\n");
+        assert_eq!(titles(&tree), ["A kernel without an initramfs", "Kernel"]);
+    }
+
+    #[test]
+    fn entries_of_other_systems_are_left_alone() {
+        let tree = Tree::new();
+        let menu = "\
+menuentry 'Ours' $menuentry_id_option 'gnulinux-simple-1' {
+\tlinux\t/boot/vmlinuz root=UUID=1
+}
+menuentry 'Theirs' $menuentry_id_option 'osprober-gnulinux-simple-2' {
+\tlinux\t/boot/vmlinuz root=UUID=2
+}
+";
+        tree.write("/boot/grub/grub.cfg", menu);
+        tree.write("/proc/cmdline", "root=UUID=1 ro\n");
+        tree.write("/etc/machine-id", "0123456789abcdef0123456789abcdef\n");
+        tree.write("/etc/os-release", "NAME=\"Debian GNU/Linux\"\nID=debian\n");
+        let other = "fedcba9876543210fedcba9876543210";
+        for (name, machine, root) in [
+            ("a", "0123456789abcdef0123456789abcdef", 1),
+            ("b", other, 2),
+            // Of before the machine had another identifier.
+            ("c", other, 1),
+        ] {
+            let text = format!(
+                "title {name}\nmachine-id {machine}\nlinux /{name}\noptions root=UUID={root}\n"
+            );
+            tree.write(&format!("/boot/loader/entries/{name}.conf"), text);
+        }
+        for (name, id, root) in
+            [("d", "debian", 2), ("e", "\"fedora\"", 2), ("f", "debian-testing", 1)]
+        {
+            let (release, line) = (format!("VERSION='1'\nID={id}\n"), format!("root=UUID={root}"));
+            let sections =
+                [(".osrel", release.as_bytes()), (".cmdline", line.as_bytes()), (".linux", b"MZ")];
+            tree.write(&format!("/boot/EFI/Linux/{name}.efi"), testkit::boot::pe(&sections));
+        }
+        assert_eq!(titles(&tree), ["Ours", "a", "c", "d.efi", "f.efi"]);
     }
 }
