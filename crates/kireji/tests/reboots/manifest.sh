@@ -25,6 +25,8 @@ members() {
     else
         (cd "$work" && lsinitrd --unpack "$1")
     fi
+    # What unpacks to nothing would always be the same.
+    [ -n "$(find "$work" -name init)" ]
     tell "$work" "$2: "
     rm -rf "$work"
 }
@@ -62,4 +64,5 @@ END
             members /run/manifest.initrd "$image"
         done
     fi
-} | grep -v /lib/dracut/build-parameter.txt | sort > "$1"
+} > /run/manifest.all
+grep -v /lib/dracut/build-parameter.txt /run/manifest.all | sort > "$1"
