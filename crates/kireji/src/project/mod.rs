@@ -151,7 +151,7 @@ impl Project {
         sum.update(directory.as_os_str().as_encoded_bytes());
         for (name, doubtful) in self.doubtful() {
             for Doubtful { key, value } in doubtful {
-                for part in [name, key, &value] {
+                for part in [name, key, value] {
                     sum.update([0]);
                     sum.update(part.len().to_le_bytes());
                     sum.update(part);
