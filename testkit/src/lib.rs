@@ -8,6 +8,7 @@ pub mod fake_guest;
 pub mod fake_kernel;
 pub mod image;
 pub mod lspci;
+pub mod only_root;
 pub mod rig;
 pub mod rom_bytes;
 pub mod tree;

@@ -14,6 +14,9 @@ const SKIPPED: &str = "1 skipped: the driver loop on a real image of Haiku (`car
 const SKIPPED_SYSTEMS: &str = "skipped: the reboots of all systems but one (`cargo xtask test --lab \
                                full`)";
 
+/// The variable that names the file where tests that only root can run leave a line each.
+const SKIPPED_FILE: &str = "KIREJI_TEST_SKIPPED";
+
 /// What cargo is to test.
 const ALL: &[&str] = &["--workspace"];
 const REBOOTS: &[&str] = &["--package", "kireji", "--test", "reboots"];
@@ -38,6 +41,7 @@ pub fn test(report: &Report, consent: Consent, systems: Systems) -> Result<()> {
     report.stage("building", || {
         process::run(process::cargo().arg("test").args(words).args(["--no-run", "--quiet"]))
     })?;
+    let skipped = tempfile::NamedTempFile::new()?;
     report.stage("testing", || {
         let mut cargo = process::cargo();
         cargo.arg("test").args(words).arg("--no-fail-fast");
@@ -48,8 +52,13 @@ pub fn test(report: &Report, consent: Consent, systems: Systems) -> Result<()> {
         if let Some(lab) = lab {
             cargo.env(lab::tools::LAB_DIR_VARIABLE, lab);
         }
+        cargo.env(SKIPPED_FILE, skipped.path());
         process::run(&mut cargo)
     })?;
+    let roots = std::fs::read_to_string(skipped.path())?.lines().count();
+    if roots > 0 {
+        report.say(&format!("{roots} skipped: tests of what root alone can do"));
+    }
     if systems == Systems::One {
         report.say(SKIPPED);
         report.say(SKIPPED_SYSTEMS);
@@ -61,4 +70,12 @@ pub fn test(report: &Report, consent: Consent, systems: Systems) -> Result<()> {
 pub fn prepare(report: &Report, consent: Consent) -> Result<Option<PathBuf>> {
     host_packages::install(consent)?;
     provision::provision(report, consent)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn skipped_tests_are_counted_where_they_say_so() {
+        assert_eq!(super::SKIPPED_FILE, testkit::only_root::SKIPPED);
+    }
 }

@@ -305,7 +305,7 @@ mod tests {
         let make = || std::fs::write(&path, "");
         as_user(None, make).unwrap().unwrap();
         std::fs::remove_file(&path).unwrap();
-        if !rustix::process::geteuid().is_root() {
+        if !testkit::only_root::is_root() {
             // Only root can become somebody else.
             return;
         }

@@ -143,7 +143,7 @@ fn an_image_is_fetched_and_kept() {
 #[test]
 fn under_sudo_what_is_made_in_the_users_directory_is_the_users() {
     use std::os::unix::fs::{MetadataExt, chown};
-    if !rustix::process::geteuid().is_root() {
+    if !testkit::only_root::is_root() {
         // Only root can make a file for somebody else.
         return;
     }

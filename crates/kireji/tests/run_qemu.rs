@@ -156,7 +156,7 @@ fn a_time_that_nobody_lives_to_see_is_no_limit() {
 #[test]
 fn qemu_is_asked_as_the_user_who_called_sudo() {
     use std::os::unix::fs::MetadataExt;
-    if !rustix::process::geteuid().is_root() {
+    if !testkit::only_root::is_root() {
         // Only root can become a user.
         return;
     }
@@ -224,7 +224,7 @@ fn several_runs_at_once_do_not_collide() {
 /// Under sudo QEMU is the user's, and so is what it finds its window by.
 #[test]
 fn qemu_gets_the_environment_of_the_user_who_called_sudo() {
-    if !rustix::process::geteuid().is_root() {
+    if !testkit::only_root::is_root() {
         // Only root can become a user; how the environment is found is tested without it.
         return;
     }

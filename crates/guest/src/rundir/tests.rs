@@ -127,7 +127,7 @@ fn a_run_is_found_by_name_by_its_start_and_as_the_last() {
 #[test]
 fn files_belong_to_the_user_who_is_named() {
     use std::os::unix::fs::MetadataExt;
-    if !rustix::process::geteuid().is_root() {
+    if !testkit::only_root::is_root() {
         // Only root can give files away; everything else is covered above.
         return;
     }
@@ -162,7 +162,7 @@ fn a_directory_that_cannot_be_made_leaves_nothing() {
 fn nothing_is_created_where_the_owner_may_not() {
     use std::os::unix::fs::MetadataExt;
 
-    if !rustix::process::geteuid().is_root() {
+    if !testkit::only_root::is_root() {
         return;
     }
     let f = fixture();

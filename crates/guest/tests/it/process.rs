@@ -456,7 +456,7 @@ fn descriptors_environment_and_limits_reach_the_program() {
 
 #[test]
 fn root_is_given_up_for_good() {
-    if !rustix::process::geteuid().is_root() {
+    if !testkit::only_root::is_root() {
         // Only root can be given up; the launcher's other steps are tested without it.
         return;
     }

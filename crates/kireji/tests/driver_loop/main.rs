@@ -462,7 +462,7 @@ fn a_project_file_holds_what_is_to_be_run() {
     let ended = below();
     assert_eq!(ended.status.code(), Some(0), "{}", text(&ended.stderr));
     assert!(Path::new(&place.path("built")).exists(), "{}", text(&ended.stderr));
-    if rustix::process::geteuid().is_root() {
+    if testkit::only_root::is_root() {
         // Only root can make a file somebody else's.
         let of = |uid| std::os::unix::fs::chown(place.path("kireji.toml"), Some(uid), None);
         of(54321).unwrap();
