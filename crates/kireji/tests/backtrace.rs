@@ -56,19 +56,27 @@ fn what_stands_before_each_line_changes_nothing() {
     let told = |log: &[u8]| text(&kireji(directory.path(), &["-"], log).stdout).to_owned();
     let expected = told(&plain);
     assert!(expected.contains("panic: "), "{expected}");
-    for prefix in ["[   12.345678] ", "> "] {
+    let with = |prefix: &str| -> Vec<u8> {
         let lines = plain.split(|byte| *byte == b'\n');
-        let log: Vec<_> =
-            lines.flat_map(|line| [prefix.as_bytes(), line, b"\n"].concat()).collect();
-        assert_eq!(told(&log), expected, "{prefix}");
+        lines.flat_map(|line| [prefix.as_bytes(), line, b"\n"].concat()).collect()
+    };
+    for prefix in ["[   12.345678] ", "> ", "    ", "Nov 23 05:10:00 ", "[2026-11-23 05:10:00] "] {
+        assert_eq!(told(&with(prefix)), expected, "{prefix}");
     }
-    // What is no plain text is not taken for a log without a panic.
-    for (head, says) in [(&b"\x1f\x8b\x08\0"[..], "`gzip -dc"), (b"\xff\xfeP\0", "UTF-16")] {
-        let output = kireji(directory.path(), &["-"], head);
-        let err = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{err}");
-        assert!(err.contains(says) && !err.contains("There is no panic"), "{err}");
+    // However it is packed and written.
+    let text16 = std::iter::once(0xfeff).chain(text(&plain).encode_utf16());
+    let text16: Vec<_> = text16.flat_map(u16::to_le_bytes).collect();
+    let packed = zstd::encode_all(&*with("> "), 1).unwrap();
+    for log in [&packed, &text16] {
+        assert_eq!(told(log), expected);
     }
+    // What is no log is an error, and one that was cut is read as far as it goes.
+    let output = kireji(directory.path(), &["-"], b"\x1f\x8b\x08\0");
+    assert_eq!(output.status.code(), Some(11), "{}", text(&output.stderr));
+    let twice = zstd::encode_all(&*[&plain[..], &plain].concat(), 1).unwrap();
+    let output = kireji(directory.path(), &["-"], &[&packed[..], &twice[..40]].concat());
+    assert_eq!(text(&output.stdout), expected);
+    assert!(text(&output.stderr).contains("is read no further"), "{}", text(&output.stderr));
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod lines;
 #[cfg(test)]
 mod made;
 mod parse;
+mod recorded;
 mod report;
 mod session;
 #[cfg(test)]
@@ -31,6 +32,7 @@ use memchr::memmem::Finder;
 
 use crate::serial::{self, PROMPT, Sign};
 
+pub use recorded::LogReader;
 pub(crate) use report::without_arguments;
 pub use report::{Damage, Frame, Inlined, Kind, Panic, Place, Thread, Trace};
 

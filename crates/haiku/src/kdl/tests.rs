@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::*;
 
 /// Every genuine log, by its name.
-fn logs() -> BTreeMap<String, Vec<u8>> {
+pub(super) fn logs() -> BTreeMap<String, Vec<u8>> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/serial");
     let mut logs = BTreeMap::new();
     for entry in std::fs::read_dir(directory).unwrap() {
@@ -23,7 +23,7 @@ fn logs() -> BTreeMap<String, Vec<u8>> {
     logs
 }
 
-fn panics(log: &[u8]) -> Vec<Panic> {
+pub(super) fn panics(log: &[u8]) -> Vec<Panic> {
     let mut found = Vec::new();
     let mut reader = Reader::default();
     let mut keep = |event: Event<'_>| {

@@ -11,7 +11,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use guest::rundir;
-use haiku::kdl::{Event, Panic, Reader};
+use haiku::kdl::{Event, LogReader, Panic};
 use haiku::symbols::{Remark, Symbols, gdb_arguments, symbolise};
 use serde::Serialize;
 
@@ -154,7 +154,7 @@ fn symbols(args: &Args, context: &mut Context<'_>) -> Result<Vec<Symbols>, Comma
 }
 
 /// Reads the log. Returns the panics that are shown, and how many there are.
-fn read(args: &Args, context: &Context<'_>) -> Result<(Vec<Panic>, usize), CommandError> {
+fn read(args: &Args, context: &mut Context<'_>) -> Result<(Vec<Panic>, usize), CommandError> {
     let most = if args.all { MOST } else { 1 };
     let (mut panics, mut count) = (Vec::new(), 0);
     let mut keep = |event: Event<'_>| {
@@ -165,27 +165,29 @@ fn read(args: &Args, context: &Context<'_>) -> Result<(Vec<Panic>, usize), Comma
             }
         }
     };
-    let (mut log, path): (Box<dyn Read>, PathBuf) = open(args.log.as_deref(), context)?;
-    let mut head = Vec::new();
-    let begun = log.by_ref().take(encoding::HEAD).read_to_end(&mut head);
-    begun.map_err(|error| image::host_failed("read", &path, error))?;
-    if let Some((what, command)) = encoding::foreign(&head) {
-        let words = format!("the log in {} is {what}", path.display());
-        let hint = format!("pipe it: `{command} FILE | kireji backtrace -`");
-        return Err(CommandError::new(Exit::Usage, words).hint(hint));
-    }
-    let mut reader = Reader::default();
-    reader.push(&head, &mut keep);
+    let (log, path): (Box<dyn Read>, PathBuf) = open(args.log.as_deref(), context)?;
+    let failed = |error| image::host_failed("read", &path, error);
+    let mut log = encoding::plain(log).map_err(failed)?;
+    let mut reader = LogReader::default();
     let mut chunk = vec![0; 256 << 10];
-    loop {
+    let (mut is_begun, mut damage) = (false, None);
+    while damage.is_none() {
         match log.read(&mut chunk) {
             Ok(0) => break,
-            Ok(length) => reader.push(&chunk[..length], &mut keep),
+            Ok(length) => {
+                is_begun = true;
+                reader.push(&chunk[..length], &mut keep);
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(image::host_failed("read", &path, error)),
+            // What came before the end of a packed file that was cut is worth as much as ever.
+            Err(error) if is_begun => damage = Some(error),
+            Err(error) => return Err(failed(error)),
         }
     }
     reader.finish(&mut keep);
+    if let Some(error) = damage {
+        writeln!(context.err, "note: {} is read no further: {error}", path.display())?;
+    }
     Ok((panics, count))
 }
 
