@@ -15,9 +15,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use haiku::hpkg::{About, NewContent, NewEntry, write};
+use haiku::hpkg::write;
 use place::{Place, fake, text};
 use testkit::fake_guest::Script;
+use testkit::package;
 
 const BOOT: &str = "Welcome to the Haiku boot loader!\r\nWelcome to kernel debugger output!\r\n\
     PCI: [dom 0, bus  0] bus   0, device  2, function  0: vendor 1234, device 11e8, revision 10\r\n\
@@ -45,22 +46,9 @@ fn driver(name: &str) -> PathBuf {
 impl Place {
     /// Puts a package with one file into the volume.
     fn install_package(&self, name: &str, path: &str, bytes: &[u8]) {
-        let about = About {
-            name: name.to_owned(),
-            version: "1.0".to_owned(),
-            revision: 1,
-            architecture: "x86_64".to_owned(),
-            summary: "A part of the system".to_owned(),
-            vendor: "somebody".to_owned(),
-            packager: "somebody <none@example.org>".to_owned(),
-            copyright: "2026 somebody".to_owned(),
-            license: "MIT".to_owned(),
-            requires: Vec::new(),
-        };
-        let content = NewContent::File { bytes: bytes.to_vec(), executable: true };
-        let entry = NewEntry { path: path.to_owned(), content };
+        let bytes = write(&package::about(name), &[package::file(path, bytes)], 0).unwrap();
         let file = format!("{name}-1.0-1-x86_64.hpkg");
-        std::fs::write(self.path(&file), write(&about, &[entry], 1_790_000_000).unwrap()).unwrap();
+        std::fs::write(self.path(&file), bytes).unwrap();
         let (image, to) = (self.path("haiku.image"), format!("system/packages/{file}"));
         for args in [
             &["image", "mkdir", "-p", &image, "system/packages"][..],
