@@ -1,7 +1,7 @@
 /*
  * QEMU's educational card (docs/specs/edu.rst of QEMU), and what both drivers do with it: a read
  * gives the card's identification and the factorial of 10 that it calculates; a write is a command.
- * "null", "assert" and "deadlock" panic, so that it can be seen how that is told.
+ * "null", "assert" and "deadlock" panic, "hang" and "reset" do worse: it can be seen how that is told.
  */
 #ifndef EDU_CARD_H
 #define EDU_CARD_H
@@ -136,6 +136,26 @@ edu_panic_deadlock(struct edu_card* card)
 	restore_interrupts(status);
 }
 
+/* Does not come back, and lets nothing interrupt it. */
+static inline void
+edu_hang(void)
+{
+	disable_interrupts();
+	for (;;)
+		__asm__ volatile("pause");
+}
+
+/* A triple fault: an exception, and no table of what handles it. */
+static inline void
+edu_reset(void)
+{
+	struct {
+		uint16_t limit;
+		uint64_t base;
+	} __attribute__((packed)) nothing = {0, 0};
+	__asm__ volatile("lidt %0\n\tint3" : : "m"(nothing));
+}
+
 static inline status_t
 edu_write(struct edu_card* card, const void* data, size_t* size)
 {
@@ -149,6 +169,10 @@ edu_write(struct edu_card* card, const void* data, size_t* size)
 		edu_panic_assert(card);
 	else if (edu_is(command, length, "deadlock"))
 		edu_panic_deadlock(card);
+	else if (edu_is(command, length, "hang"))
+		edu_hang();
+	else if (edu_is(command, length, "reset"))
+		edu_reset();
 	else
 		return B_BAD_VALUE;
 	return B_OK;

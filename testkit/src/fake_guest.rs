@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -55,10 +55,17 @@ impl Script {
         self.step(json!({"await": "inject-nmi"}))
     }
 
-    /// Waits until kireji has asked where the guest sees the card.
+    /// Waits until kireji knows where the guest sees the card.
     #[must_use]
     pub fn await_places(self) -> Self {
-        self.step(json!({"await": "query-pci"}))
+        self.step(json!({"await_event": "places"}))
+    }
+
+    /// From now on shuts the machine down as soon as kireji has told its verdict, whatever else it
+    /// does then.
+    #[must_use]
+    pub fn leave_after_verdict(self) -> Self {
+        self.step(json!({"leave": "concluded"}))
     }
 
     /// Runs the test script that is in the guest's disk, whose command writes `output` and ends
@@ -285,6 +292,15 @@ impl Guest {
             self.flood(bytes);
         } else if let Some(command) = step["await"].as_str() {
             self.expect(command);
+        } else if let Some(event) = step["await_event"].as_str() {
+            await_event(event);
+        } else if let Some(event) = step["leave"].as_str() {
+            let (event, mut control) = (event.to_owned(), self.control.try_clone().expect("it"));
+            std::thread::spawn(move || {
+                await_event(&event);
+                shut_down(&mut control, "guest-shutdown");
+                std::process::exit(0);
+            });
         } else if let Some(time) = step["wait"].as_u64() {
             std::thread::sleep(Duration::from_millis(time));
         } else if let Some(session) = step["debugger"].as_str() {
@@ -329,13 +345,31 @@ impl Guest {
     }
 }
 
-/// Runs the script of a test as the guest would, and returns what it sends.
-fn run_test(code: i64, output: &str) -> String {
+/// The guest's disk, which is in the directory of the run.
+fn overlay() -> PathBuf {
     let disk = std::env::args().find_map(|argument| {
         let (_, rest) = argument.split_once("filename=")?;
-        rest.split(',').next().filter(|name| name.ends_with("overlay.qcow2")).map(str::to_owned)
+        rest.split(',').next().filter(|name| name.ends_with("overlay.qcow2")).map(PathBuf::from)
     });
-    let disk = std::fs::read(disk.expect("an overlay")).expect("the overlay");
+    disk.expect("an overlay")
+}
+
+/// Waits until the run has recorded an event of this name.
+fn await_event(name: &str) {
+    let events = overlay().with_file_name("events.jsonl");
+    let wanted = format!("\"event\":\"{name}\"");
+    let started = Instant::now();
+    while started.elapsed() < PATIENCE {
+        if std::fs::read_to_string(&events).is_ok_and(|told| told.contains(&wanted)) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Runs the script of a test as the guest would, and returns what it sends.
+fn run_test(code: i64, output: &str) -> String {
+    let disk = std::fs::read(overlay()).expect("the overlay");
     // A small file lies in one piece.
     let text = String::from_utf8_lossy(&disk);
     let start = text.find("#!/bin/sh\n# Written by kireji").expect("the script");

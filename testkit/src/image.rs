@@ -1,6 +1,8 @@
 //! Disk images that look like Haiku's from outside and hold a guest of a few instructions.
 
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::process::Command;
 
 /// What the guest does after it has written its text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,4 +153,19 @@ fn super_block() -> [u8; 512] {
     put(84, &0x434c_454eu32.to_le_bytes());
     put(112, &0x15b6_830eu32.to_le_bytes());
     bytes
+}
+
+/// Makes an image that has a volume of this size (as `kireji image mkfs` takes it), and what a BIOS
+/// takes for boot code.
+///
+/// # Panics
+/// It cannot be made.
+pub fn volume(kireji: &Path, path: &Path, size: &str) {
+    let made = Command::new(kireji).args(["image", "mkfs", "--size", size]).arg(path).output();
+    let made = made.expect("kireji runs");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let image = std::fs::File::options().write(true).open(path).expect("the image");
+    image.write_all_at(&[0xeb, 0xfe], 0).expect("bytes");
+    // The signature of a boot sector.
+    image.write_all_at(&[0x55, 0xaa], 510).expect("a signature");
 }

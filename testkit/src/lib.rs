@@ -2,6 +2,7 @@
 //! what is tried inside a rig.
 
 pub mod acpi;
+pub mod binutils;
 pub mod boot;
 pub mod corpus;
 pub mod fake_guest;
@@ -9,6 +10,8 @@ pub mod fake_kernel;
 pub mod image;
 pub mod lspci;
 pub mod only_root;
+pub mod package;
 pub mod rig;
 pub mod rom_bytes;
+pub mod trace;
 pub mod tree;

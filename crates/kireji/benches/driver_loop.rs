@@ -4,13 +4,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use haiku::hpkg::{About, NewContent, NewEntry, write};
+use haiku::hpkg::{NewEntry, write};
 use testkit::fake_guest::{self, Script};
+use testkit::package::{about, file};
 
 /// What all of it may take, in milliseconds (the guide's page on the driver loop says so too).
 const GOAL: u64 = 200;
@@ -35,7 +35,7 @@ fn main() {
     let kireji = Path::new(env!("CARGO_BIN_EXE_kireji"));
     let dir = tempfile::tempdir().unwrap();
     let image = dir.path().join("haiku.image");
-    make_image(kireji, &image);
+    testkit::image::volume(kireji, &image, "1400M");
     measure(kireji, dir.path(), &image, "without packages");
     install_packages(kireji, dir.path(), &image);
     measure(kireji, dir.path(), &image, &format!("with {PACKAGES} packages"));
@@ -71,51 +71,26 @@ fn measure(kireji: &Path, dir: &Path, image: &Path, what: &str) {
     println!("goal: {GOAL} ms; median: {median} ms: {verdict}");
 }
 
-fn make_image(kireji: &Path, image: &Path) {
-    let made = Command::new(kireji).args(["image", "mkfs", "--size", "1400M"]).arg(image).output();
-    assert!(made.unwrap().status.success());
-    // What a BIOS takes for boot code.
-    let file = std::fs::File::options().write(true).open(image).unwrap();
-    file.write_all_at(&[0xeb, 0xfe], 0).unwrap();
-    file.write_all_at(&[0x55, 0xaa], 510).unwrap();
-}
-
 /// What an installation has, in numbers: the system with its kernel, and packages of some files each.
 fn install_packages(kireji: &Path, dir: &Path, image: &Path) {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../haiku/tests/data");
     let packages = dir.join("packages");
     std::fs::create_dir(&packages).unwrap();
-    let entry = |path: String, bytes: Vec<u8>| {
-        let content = NewContent::File { bytes, executable: true };
-        NewEntry { path, content }
-    };
     let noise = |length: u32| -> Vec<u8> {
         (0..length).map(|n| n.wrapping_mul(n ^ 0x9e37).to_le_bytes()[2]).collect()
     };
     let mut kernel = std::fs::read(data.join("kernel.so")).unwrap();
     kernel.extend(noise(4 << 20));
-    let add_on = |n| entry(format!("add-ons/kernel/drivers/bin/driver{n}"), noise(40_000));
-    let system = (0..300).map(add_on).chain([entry("kernel_x86_64".to_owned(), kernel)]);
+    let add_on = |n| file(&format!("add-ons/kernel/drivers/bin/driver{n}"), &noise(40_000));
+    let system = (0..300).map(add_on).chain([file("kernel_x86_64", &kernel)]);
     let save = |name: &str, entries: &[NewEntry]| {
-        let about = About {
-            name: name.to_owned(),
-            version: "1.0".to_owned(),
-            revision: 1,
-            architecture: "x86_64".to_owned(),
-            summary: "A part of the system".to_owned(),
-            vendor: "somebody".to_owned(),
-            packager: "somebody <none@example.org>".to_owned(),
-            copyright: "2026 somebody".to_owned(),
-            license: "MIT".to_owned(),
-            requires: Vec::new(),
-        };
-        let bytes = write(&about, entries, 1_790_000_000).unwrap();
+        let bytes = write(&about(name), entries, 0).unwrap();
         std::fs::write(packages.join(format!("{name}-1.0-1-x86_64.hpkg")), bytes).unwrap();
     };
     save("haiku", &system.collect::<Vec<_>>());
     for number in 1..PACKAGES {
-        let file = |n| entry(format!("data/part{number}/file{n}"), noise(10_000));
-        save(&format!("part{number}"), &(0..40).map(file).collect::<Vec<_>>());
+        let part = |n| file(&format!("data/part{number}/file{n}"), &noise(10_000));
+        save(&format!("part{number}"), &(0..40).map(part).collect::<Vec<_>>());
     }
     for words in [&["mkdir", "-p"][..], &["put", "-r"]] {
         let mut command = Command::new(kireji);

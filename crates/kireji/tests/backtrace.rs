@@ -7,6 +7,8 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
+use testkit::binutils;
+use testkit::trace::{self, Cause};
 
 /// A genuine log, into `directory`.
 fn log(directory: &Path, name: &str) {
@@ -154,25 +156,6 @@ fn what_is_given_wrongly_has_its_own_word() {
     assert_eq!(kireji(directory.path(), &["-"], &noise).status.code(), Some(1));
 }
 
-/// What the kernel says when a function of a driver at `offset` of its file touches nothing.
-fn report(driver: &str, offset: u64) -> String {
-    let base = 0xffff_ffff_8209_d000_u64;
-    let ip = base + offset;
-    format!(
-        "PANIC: vm_page_fault: unhandled page fault in kernel space at 0x10, ip {ip:#x}\r\n\r\n\
-         Welcome to Kernel Debugging Land...\r\nrevision: hrev59000\r\n\
-         Thread 28 \"test\" running on CPU 0\r\nstack trace for thread 28 \"test\"\r\n    \
-         kernel stack: 0xffffffff8130b000 to 0xffffffff81310000\r\n\
-         frame                       caller             <image>:function + offset\r\n \
-         0 ffffffff8130f8c0 (+  32) ffffffff800ba2b7   <kernel_x86_64> panic + 0xb7\r\n\
-         kernel iframe at 0xffffffff8130f8c0 (end = 0xffffffff8130fe70)\r\n \
-         rip {ip:#x}    rbp 0xffffffff8130f900 rflags 0x10246\r\n \
-         vector: 0xe, error code: 0x2\r\n \
-         1 ffffffff8130f900 (+  64) {ip:016x}   <{driver}@{base:#x}> <unknown> + {offset:#04x}\r\n \
-         2 0000000000000000 (+   0) ffffffff800ba2b7   <kernel_x86_64> panic + 0xb7\r\nkdebug> "
-    )
-}
-
 #[test]
 fn the_line_of_a_driver_is_shown_in_its_source() {
     let directory = tempfile::tempdir().unwrap();
@@ -180,22 +163,10 @@ fn the_line_of_a_driver_is_shown_in_its_source() {
     let out = format!("OUT={}", directory.path().display());
     let made = Command::new("make").arg("-C").arg(&examples).arg(out).output().unwrap();
     assert!(made.status.success(), "{}", text(&made.stderr));
-    let mut offset = None;
-    for address in 0x400_u64..0x1000 {
-        let told = Command::new("addr2line")
-            .args(["-i", "-f", "-e", "edu_legacy", &format!("{address:#x}")])
-            .current_dir(directory.path())
-            .output()
-            .unwrap();
-        if told.stdout.starts_with(b"edu_touch\n") {
-            offset = Some(address);
-            break;
-        }
-    }
-    let log = report(
-        "/boot/home/config/non-packaged/add-ons/kernel/drivers/bin/edu_legacy",
-        offset.unwrap(),
-    );
+    // Where `edu_touch` writes.
+    let code = binutils::code_of(&directory.path().join("edu_legacy"), "card.h", 113);
+    let image = "/boot/home/config/non-packaged/add-ons/kernel/drivers/bin/edu_legacy";
+    let log = trace::panic(Cause::PageFault, image, code[0].start, trace::END) + "kdebug> ";
     let args = ["-", "--driver", "edu_legacy"];
     let output = kireji(directory.path(), &args, log.as_bytes());
     let told = text(&output.stdout);

@@ -3,94 +3,35 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
-use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+mod card;
 
-use clap::Parser;
-use host::{SystemClock, SystemRunner};
-use kireji::cli::Cli;
-use kireji::{Code, Context, Exit, Vars};
+use std::io::Write;
+
+use kireji::{Code, Exit};
 use rustix::fs::{CWD, FileType, Mode};
-use testkit::fake_guest::{self, Script};
-use testkit::fake_kernel::FakeKernel;
+use testkit::fake_guest::Script;
 use testkit::image::{self, Then};
-use testkit::tree::{Function, Tree};
 
 const NIC: &str = "0000:00:03.0";
 const BOOT: &str = "Welcome to the Haiku boot loader!\r\nWelcome to kernel debugger output!\r\n\
     Mounted boot partition: /dev/disk/scsi/0/5/0/1\r\n";
 
-fn fake() -> &'static Path {
-    fake_guest::program(Path::new(env!("CARGO_BIN_EXE_kireji")))
-}
-
-/// Writes a program for the shell.
-fn write_program(path: &Path, text: &str) {
-    std::fs::write(path, format!("#!/bin/sh\n{text}\n")).unwrap();
-    std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
-}
-
 /// Runs a guest with the card while the host's kernel says this; returns the exit code and all that
 /// was written.
 fn run(script: &Script, kernel_says: &str, more: &[&str]) -> (Code, String) {
-    let dir = tempfile::tempdir().unwrap();
-    let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
-    let mut tree = Tree::new();
-    tree.write("/proc/self/mountinfo", "");
-    tree.write("/proc/swaps", "Filename\tType\tSize\tUsed\tPriority\n");
-    tree.write("/dev/vfio/vfio", "");
-    tree.add(Function::new(NIC, 0x8086, 0x10d3).class(0x02_0000).group(1).driver("e1000e"));
-    let log = tree.locate("/dev/kmsg");
+    let directory = tempfile::tempdir().unwrap();
+    let kernel = card::host(&[NIC]);
+    let log = kernel.tree.locate("/dev/kmsg");
     rustix::fs::mknodat(CWD, &log, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
     // A pipe without a writer has an end.
     let mut log = std::fs::File::options().read(true).write(true).open(&log).unwrap();
     log.write_all(kernel_says.as_bytes()).unwrap();
-    let mut kernel = FakeKernel::new(tree);
-    kernel.natural(NIC, "e1000e");
-
-    image::write(path("image").as_ref(), "", Then::Halt);
-    // What it plays comes by its environment, which is this process's.
-    let qemu = dir.path().join("qemu");
-    script.command(Path::new("kireji"), &qemu, dir.path());
-    let (script, fake) = (path("script.json"), fake().display());
-    write_program(&qemu, &format!("FAKE_GUEST={script} exec {fake} \"$@\""));
-    // Not everybody who runs this test may lock memory, which the fake QEMU has no need of.
-    let launcher = dir.path().join("kireji");
-    let unlocked =
-        "launch=$(printf %s \"$3\" | sed 's/\"locked_memory\":[0-9]*/\"locked_memory\":null/')";
-    let itself = env!("CARGO_BIN_EXE_kireji");
-    write_program(
-        &launcher,
-        &format!("{unlocked}\nshift 3\nexec {itself} internal launch \"$launch\" \"$@\""),
-    );
-    let (image, capabilities) = (path("image"), path("capabilities.json"));
-    let words = ["kireji", "run", &image, "--device", NIC, "--accel", "tcg", "--memory", "64"];
-    let words = [&words[..], &["--qemu-caps", &capabilities], more].concat();
-    let vars = Vars {
-        is_root: true,
-        program: launcher,
-        args: words[1..].iter().map(Into::into).collect(),
-        state: dir.path().join("state"),
-        cache: dir.path().join("cache"),
-        ..Vars::default()
-    };
+    let image = directory.path().join("image");
+    image::write(&image, "", Then::Halt);
+    let words = [&[image.to_str().unwrap(), "--device", NIC], more].concat();
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let mut stripped = anstream::StripStream::new(&mut err);
-    let host = kernel.tree.sysroot();
-    let mut context = Context {
-        host: &host,
-        writable: true,
-        runner: &SystemRunner,
-        writer: &kernel,
-        clock: &SystemClock,
-        vars,
-        out: &mut out,
-        err: &mut stripped,
-        width: None,
-    };
-    let cli = Cli::try_parse_from(words).unwrap();
-    let code = kireji::run(cli, &mut context);
+    let mut plain = anstream::StripStream::new(&mut err);
+    let code = card::run(&kernel, script, directory.path(), &words, (&mut out, &mut plain));
     assert_eq!(kernel.binding(NIC).0.as_deref(), Some("e1000e"), "the card is not back");
     let said = [out, err].concat();
     (code, String::from_utf8(said).unwrap())

@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 
 use haiku::hpkg::{About, NewContent, NewEntry};
 use kireji::Exit;
+use testkit::package::file;
 
 fn kireji(directory: &Path, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_kireji"))
@@ -124,24 +125,8 @@ fn package(revision: u64, kernel: &[u8]) -> Vec<u8> {
     haiku::hpkg::write(&about("haiku", revision), &entries, 1_790_000_000).unwrap()
 }
 
-fn file(path: &str, bytes: &[u8]) -> NewEntry {
-    let content = NewContent::File { bytes: bytes.to_vec(), executable: false };
-    NewEntry { path: path.to_owned(), content }
-}
-
 fn about(name: &str, revision: u64) -> About {
-    About {
-        name: name.to_owned(),
-        version: "r1~beta6_hrev59000".to_owned(),
-        revision,
-        architecture: "x86_64".to_owned(),
-        summary: "A part of the system".to_owned(),
-        vendor: "somebody".to_owned(),
-        packager: "somebody <none@example.org>".to_owned(),
-        copyright: "2026 somebody".to_owned(),
-        license: "MIT".to_owned(),
-        requires: Vec::new(),
-    }
+    About { version: "r1~beta6_hrev59000".to_owned(), revision, ..testkit::package::about(name) }
 }
 
 #[test]

@@ -3,74 +3,33 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
-mod place;
+mod card;
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use clap::Parser;
-use host::{SystemClock, SystemRunner};
-use kireji::cli::Cli;
-use kireji::{Context, Exit, Vars};
-use place::{Place, fake};
+use kireji::Exit;
 use rustix::process::{Signal, getpid, kill_process};
 use testkit::fake_guest::Script;
-use testkit::fake_kernel::FakeKernel;
-use testkit::tree::{Function, Tree};
 
 /// A card of two functions.
 const FUNCTIONS: [&str; 2] = ["0000:00:03.0", "0000:00:03.1"];
-
-fn write_program(path: &Path, text: &str) {
-    std::fs::write(path, format!("#!/bin/sh\n{text}\n")).unwrap();
-    std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
-}
 
 /// The card is taken once and given back once, whatever number of its functions was named, and not
 /// between the guests.
 #[test]
 fn a_card_is_held_from_the_first_round_to_the_last() {
-    let place = Place::new();
-    let mut tree = Tree::new();
-    tree.write("/proc/self/mountinfo", "");
-    tree.write("/proc/swaps", "Filename\tType\tSize\tUsed\tPriority\n");
-    tree.write("/dev/vfio/vfio", "");
-    for address in FUNCTIONS {
-        tree.add(Function::new(address, 0x8086, 0x10d3).class(0x02_0000).group(1).driver("e1000e"));
-    }
-    let mut kernel = FakeKernel::new(tree);
-    FUNCTIONS.iter().for_each(|address| kernel.natural(address, "e1000e"));
-
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_string_lossy().into_owned();
+    let image = path("haiku.image");
+    testkit::image::volume(Path::new(env!("CARGO_BIN_EXE_kireji")), image.as_ref(), "12M");
+    let kernel = card::host(&FUNCTIONS);
     let script = Script::default().say("Welcome to the Haiku boot loader!\r\n");
-    let (qemu, launcher) = (place.0.path().join("qemu"), place.0.path().join("launcher"));
-    script.command(Path::new("kireji"), &qemu, place.0.path());
-    let fake = fake().display();
-    write_program(&qemu, &format!("FAKE_GUEST={} exec {fake} \"$@\"", place.path("script.json")));
-    // Not everybody who runs this test may lock memory, which the fake QEMU has no need of.
-    let unlocked =
-        "launch=$(printf %s \"$3\" | sed 's/\"locked_memory\":[0-9]*/\"locked_memory\":null/')";
-    let itself = env!("CARGO_BIN_EXE_kireji");
-    write_program(
-        &launcher,
-        &format!("{unlocked}\nshift 3\nexec {itself} internal launch \"$launch\" \"$@\""),
-    );
-    let (note, log) = (place.path("note"), place.path("log"));
+    let (note, log) = (path("note"), path("log"));
     std::fs::write(&note, "one").unwrap();
     let put = format!("{note}:home/note");
-    let (image, capabilities) = (place.path("haiku.image"), place.path("capabilities.json"));
-    let words = ["kireji", "run", &image, "--device", FUNCTIONS[0], "--device", FUNCTIONS[1]];
-    let more = ["--accel", "tcg", "--memory", "64", "--qemu-caps", &capabilities, "--watch"];
-    let goal = ["--put", &put, "--until", "never"];
-    let words = [&words[..], &more[..], &goal[..]].concat();
-    let vars = Vars {
-        is_root: true,
-        program: launcher,
-        args: words[1..].iter().map(Into::into).collect(),
-        state: place.0.path().join("state"),
-        cache: place.0.path().join("cache"),
-        ..Vars::default()
-    };
+    let words = [&image, "--device", FUNCTIONS[0], "--device", FUNCTIONS[1], "--watch"];
+    let words = [&words[..], &["--put", &put, "--until", "never"]].concat();
     let host = kernel.tree.sysroot();
     let drivers = || {
         FUNCTIONS.map(|address| {
@@ -102,18 +61,7 @@ fn a_card_is_held_from_the_first_round_to_the_last() {
             assert_eq!(first.unwrap(), ["vfio-pci"; 2]);
             assert_eq!(second.unwrap(), ["vfio-pci"; 2]);
         });
-        let mut context = Context {
-            host: &host,
-            writable: true,
-            runner: &SystemRunner,
-            writer: &kernel,
-            clock: &SystemClock,
-            vars,
-            out: &mut out,
-            err: &mut err,
-            width: None,
-        };
-        kireji::run(Cli::try_parse_from(words).unwrap(), &mut context)
+        card::run(&kernel, &script, directory.path(), &words, (&mut out, &mut err))
     });
     assert_eq!(code, Exit::Interrupted, "{}", said());
     assert_eq!(drivers(), ["e1000e"; 2], "{}", said());

@@ -1,31 +1,23 @@
 //! Frames of what packages have: their names come from the image.
 
+use testkit::trace::{self, Cause};
+
 use super::{BOOT, CLAIM, LOADED, Place, Script, driver, text};
 
 /// A panic of a packaged add-on, as the kernel tells it where it knows no name; the program below it
 /// is told by its name alone.
 fn panic(offset: u64) -> String {
-    let base = 0xffff_ffff_8209_d000_u64;
-    let ip = base + offset + 1;
-    let program = 0x1234_5000_u64 + offset + 1;
-    format!(
-        "PANIC: vm_page_fault: unhandled page fault in kernel space at 0x10, ip {ip:#x}\r\n\r\n\
-         Welcome to Kernel Debugging Land...\r\nrevision: hrev59000\r\n\
-         Thread 28 \"test\" running on CPU 0\r\nstack trace for thread 28 \"test\"\r\n    \
-         kernel stack: 0xffffffff8130b000 to 0xffffffff81310000\r\n\
-         frame                       caller             <image>:function + offset\r\n \
-         0 ffffffff8130f8c0 (+  32) ffffffff800ba2b7   <kernel_x86_64> panic + 0xb7\r\n\
-         kernel iframe at 0xffffffff8130f8c0 (end = 0xffffffff8130fe70)\r\n \
-         rip {ip:#x}    rbp 0xffffffff8130f900 rflags 0x10246\r\n \
-         vector: 0xe, error code: 0x2\r\n \
-         1 ffffffff8130f900 (+  64) {ip:016x}   \
-         </boot/system/add-ons/kernel/drivers/bin/sound@{base:#x}> <unknown> + {:#04x}\r\n\
-         user iframe at 0xffffffff8130f940 (end = 0xffffffff8130ff00)\r\n \
-         rip {program:#x}    rbp 0x7fff0000 rflags 0x246\r\n \
-         vector: 0x63, error code: 0x0\r\n \
-         2 ffffffff8130f940 (+   0) {program:016x}   <libsound.so@0x12345000> <unknown> + {:#04x}\r\n",
-        offset + 1,
-        offset + 1,
+    let program = 0x1234_5000_u64 + offset;
+    let callers = format!(
+        "user iframe at 0xffffffff8130f940 (end = 0xffffffff8130ff00)\r\n \
+         rip {program:#x}    rbp 0x7fff0000 rflags 0x246\r\n vector: 0x63, error code: 0x0\r\n \
+         2 ffffffff8130f940 (+   0) {program:016x}   <libsound.so@0x12345000> <unknown> + {offset:#04x}\r\n",
+    );
+    trace::panic(
+        Cause::PageFault,
+        "/boot/system/add-ons/kernel/drivers/bin/sound",
+        offset,
+        &callers,
     )
 }
 
@@ -39,7 +31,7 @@ fn a_packaged_add_on_and_a_library_have_their_names() {
     let listed = text(&listed.stdout);
     let line = listed.lines().find(|line| line.ends_with(" t opened")).unwrap();
     let offset = u64::from_str_radix(line.split(' ').next().unwrap(), 16).unwrap();
-    let log = format!("{BOOT}{CLAIM}{LOADED}{}", panic(offset));
+    let log = format!("{BOOT}{CLAIM}{LOADED}{}", panic(offset + 1));
     let script = Script::default().say(&log).debugger("");
     let ended = place.run_driver(&script, &["--quiet"]);
     let err = text(&ended.stderr);

@@ -1,6 +1,5 @@
 //! A place for runs of a fake guest.
 
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -16,12 +15,8 @@ pub struct Place(pub tempfile::TempDir);
 impl Place {
     pub fn new() -> Self {
         let place = Self(tempfile::tempdir().unwrap());
-        let made = place.kireji(&["image", "mkfs", &place.path("haiku.image"), "--size", "12M"]);
-        assert!(made.status.success(), "{}", text(&made.stderr));
-        // What a BIOS takes for boot code: bytes, and the signature of a boot sector.
-        let image = std::fs::File::options().write(true).open(place.path("haiku.image")).unwrap();
-        image.write_all_at(&[0xeb, 0xfe], 0).unwrap();
-        image.write_all_at(&[0x55, 0xaa], 510).unwrap();
+        let image = place.0.path().join("haiku.image");
+        testkit::image::volume(Path::new(env!("CARGO_BIN_EXE_kireji")), &image, "12M");
         place
     }
 

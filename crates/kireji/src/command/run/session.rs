@@ -192,14 +192,15 @@ impl Session<'_> {
         let mut shown: Option<(Panic, Panic)> = None;
         let outcome = qemu
             .supervise(rules, &mut |event| {
+                // Before it is told: who knows it may rely on the colours.
+                if let Event::Places { places, .. } = &event {
+                    cards.are_at(places);
+                }
                 record.tell(&event, context);
                 timeline.event(&event);
                 // QEMU's word for it (qapi/run-state.json, ShutdownCause).
                 record.shut_down |= matches!(&event, Event::Qemu { name, data, .. }
                     if name == "SHUTDOWN" && data["reason"] == "guest-shutdown");
-                if let Event::Places { places, .. } = &event {
-                    cards.are_at(places);
-                }
                 if let Event::Concluded { verdict, .. } = &event {
                     let ended = verdict::of_guest(verdict.clone(), |panic| {
                         let told = self.tell_panic(panic.clone(), record, context);
