@@ -64,7 +64,7 @@ pub fn provide(report: &Report, consent: Consent, stacks: &[Stack]) -> Result<()
         consent.ask(&format!(
             "make the system {} of packages of {} from {}, as root, in {}",
             stack.name,
-            source.suite,
+            source.suite_of(stack),
             source.uri,
             dir.display()
         ))?;
@@ -97,6 +97,11 @@ impl Source {
         };
         let signed_by = signed_by.unwrap_or_else(|| KEYRING.to_owned());
         Self { suite: suite.to_owned(), uri, signed_by }
+    }
+
+    /// Where the packages of a stack are from.
+    fn suite_of<'a>(&'a self, stack: &Stack) -> &'a str {
+        stack.suite.unwrap_or(&self.suite)
     }
 
     /// What tells the disk of one recipe from another's.
@@ -173,8 +178,8 @@ fn install(stack: &Stack, source: &Source, work: &Path, root: &Path) -> Result<(
         format!("--essential-hook=cp -r --no-preserve=ownership {}/. \"$1\"", quoted(&files)?);
     command.arg(copy);
     command.arg(format!("--customize-hook=chroot \"$1\" /bin/sh < {}", quoted(&finish)?));
-    command.arg(&source.suite).arg(root);
-    let Source { suite, uri, signed_by } = source;
+    let (suite, Source { uri, signed_by, .. }) = (source.suite_of(stack), source);
+    command.arg(suite).arg(root);
     command.arg(format!("deb [signed-by={signed_by} arch=amd64] {uri} {suite} main"));
     process::output(&mut command).map(drop)
 }

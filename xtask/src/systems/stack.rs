@@ -30,6 +30,8 @@ pub struct Stack {
     pub name: &'static str,
     /// The firmware.
     pub firmware: Firmware,
+    /// The suite of Debian, where that of the lab is too old.
+    pub suite: Option<&'static str>,
     /// The packages beside those that every system has.
     pub packages: &'static [&'static str],
     /// What is there before the packages are installed, beside what every system has. Settings in
@@ -124,16 +126,22 @@ const GRUB_BIOS: &str = include_str!("grub-bios.sh");
 const SYSTEMD_BOOT: &str = concat!("entries=yes\n", include_str!("systemd-boot.sh"));
 const SYSTEMD_BOOT_UKI: &str = concat!("entries=no\n", include_str!("systemd-boot.sh"));
 
+/// GRUB as grub-install(8) would have put it for UEFI, whose menu is what is in `/boot/loader/entries`,
+/// as Fedora's is: by its command `blscfg`, which is in GRUB 2.14 (its manual, "blscfg"). It starts an
+/// entry once as the menus of grub-mkconfig do (00_header).
+const GRUB_BLS: &str = include_str!("grub-bls-uefi.sh");
+
 /// The command line that kernel-install(8) takes. The IOMMU is off, so that there is a parameter to
 /// change.
 const KERNEL_INSTALL: Text =
     text("etc/kernel/cmdline", "root=LABEL=root ro console=ttyS0 no_timer_check intel_iommu=off\n");
 
 /// The stacks, in the order of how much each is used.
-pub const STACKS: [Stack; 4] = [
+pub const STACKS: [Stack; 5] = [
     Stack {
         name: "initramfs-tools-grub",
         firmware: Firmware::Bios,
+        suite: None,
         packages: &["busybox", "grub-pc", "initramfs-tools"],
         files: &[GRUB, INITRAMFS_TOOLS[0], INITRAMFS_TOOLS[1]],
         finish: GRUB_BIOS,
@@ -141,6 +149,7 @@ pub const STACKS: [Stack; 4] = [
     Stack {
         name: "dracut-grub",
         firmware: Firmware::Bios,
+        suite: None,
         packages: &["dracut", "grub-pc"],
         files: &[GRUB, DRACUT],
         finish: GRUB_BIOS,
@@ -148,6 +157,7 @@ pub const STACKS: [Stack; 4] = [
     Stack {
         name: "initramfs-tools-systemd-boot",
         firmware: Firmware::Uefi,
+        suite: None,
         packages: &["busybox", "initramfs-tools", "systemd-boot", "systemd-boot-efi"],
         files: &[KERNEL_INSTALL, INITRAMFS_TOOLS[0], INITRAMFS_TOOLS[1]],
         finish: SYSTEMD_BOOT,
@@ -155,6 +165,7 @@ pub const STACKS: [Stack; 4] = [
     Stack {
         name: "initramfs-tools-uki",
         firmware: Firmware::Uefi,
+        suite: None,
         packages: &[
             "busybox",
             "initramfs-tools",
@@ -169,5 +180,21 @@ pub const STACKS: [Stack; 4] = [
             INITRAMFS_TOOLS[1],
         ],
         finish: SYSTEMD_BOOT_UKI,
+    },
+    Stack {
+        name: "dracut-grub-bls-uefi",
+        firmware: Firmware::Uefi,
+        suite: Some("forky"),
+        packages: &["dracut", "grub-efi-amd64-bin", "grub2-common"],
+        files: &[
+            KERNEL_INSTALL,
+            text(
+                "etc/default/grub",
+                "GRUB_CMDLINE_LINUX=\"console=ttyS0 no_timer_check intel_iommu=off\"\n\
+                 GRUB_ENABLE_BLSCFG=true\n",
+            ),
+            DRACUT,
+        ],
+        finish: GRUB_BLS,
     },
 ];

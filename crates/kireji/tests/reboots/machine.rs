@@ -51,9 +51,21 @@ pub fn uefi() -> Firmware {
     roots.iter().flatten().find_map(of).expect("UEFI for QEMU: `cargo xtask provision`")
 }
 
-/// A rig of this description.
-pub fn rig(description: &str) -> Rig {
-    Rig::parse("system", description).expect("a rig")
+/// What every machine here has.
+const MACHINE: &str = r#"
+description = "a machine with an IOMMU and two slots"
+iommu = "intel"
+memory-mib = 1024
+boot-limit-s = 1200
+bridge = [
+    { name = "port1", kind = "root-port", address = "05.0" },
+    { name = "port2", kind = "root-port", address = "06.0" },
+]
+"#;
+
+/// A machine with these cards.
+pub fn rig(cards: &str) -> Rig {
+    Rig::parse("system", &format!("{MACHINE}{cards}")).expect("a rig")
 }
 
 /// Makes a machine with the system `name`, gives it to `test`, and says how long it all took.

@@ -11,14 +11,6 @@ use machine::{Computer, rig, uefi, with_system};
 
 /// Two cards of one kind, and two others of another kind.
 const TWINS: &str = r#"
-description = "two e1000e and two edu"
-iommu = "intel"
-memory-mib = 1024
-boot-limit-s = 1200
-bridge = [
-    { name = "port1", kind = "root-port", address = "05.0" },
-    { name = "port2", kind = "root-port", address = "06.0" },
-]
 card = [
     { device = "e1000e", behind = "port1" },
     { device = "e1000e", behind = "port2" },
@@ -97,16 +89,8 @@ fn guest(computer: &mut Computer<'_>) {
     assert_eq!(computer.driver(NIC), "vfio-pci", "it is still reserved");
 }
 
-/// The machine of [`TWINS`] once one card has moved and another sits where it was.
+/// [`TWINS`] once one card has moved and another sits where it was.
 const MOVED: &str = r#"
-description = "an edu where an e1000e was"
-iommu = "intel"
-memory-mib = 1024
-boot-limit-s = 1200
-bridge = [
-    { name = "port1", kind = "root-port", address = "05.0" },
-    { name = "port2", kind = "root-port", address = "06.0" },
-]
 card = [
     { device = "edu", behind = "port1" },
     { device = "e1000e", behind = "port2" },
@@ -175,9 +159,8 @@ fn parameters(computer: &mut Computer<'_>) {
     assert_eq!(computer.driver(NIC), "e1000e");
 }
 
-/// A trial holds for one boot; a power cycle goes back, and what is kept lasts.
+/// A trial holds for one boot; a power cycle goes back.
 fn trial(computer: &mut Computer<'_>) {
-    start(computer, "update-grub");
     let said = computer.kireji(&format!("reserve {NIC} --trial --yes"), 0);
     println!("{said}");
     computer.sh("sync");
@@ -190,8 +173,11 @@ fn trial(computer: &mut Computer<'_>) {
     assert!(said.contains("only a trial is reserved"), "{said}");
     assert_eq!(computer.driver(NIC), "e1000e", "the power cycle");
     computer.kireji("verify", 1);
-
     computer.kireji("undo", 0);
+}
+
+/// What a trial showed to be good lasts.
+fn kept(computer: &mut Computer<'_>) {
     computer.kireji(&format!("reserve {NIC} --trial --yes"), 0);
     computer.reboot();
     assert_eq!(computer.driver(NIC), "vfio-pci", "the second trial");
@@ -235,7 +221,11 @@ fn what_the_hook_leaves_alone() {
 #[test]
 #[ignore = "reboots for minutes: `cargo xtask test --lab full` runs it"]
 fn a_trial_is_one_boot() {
-    with_system("initramfs-tools-grub", &Firmware::Bios, trial);
+    with_system("initramfs-tools-grub", &Firmware::Bios, |computer| {
+        start(computer, "update-grub");
+        trial(computer);
+        kept(computer);
+    });
 }
 
 #[test]
@@ -252,4 +242,10 @@ fn initramfs_tools_and_unified_images() {
     with_system("initramfs-tools-uki", &uefi(), |computer| {
         whole_way(computer, "update-initramfs -u");
     });
+}
+
+#[test]
+#[ignore = "makes and reboots a system of its own, for minutes: `cargo xtask test --lab full` runs it"]
+fn dracut_and_grub_with_entries_on_uefi() {
+    with_system("dracut-grub-bls-uefi", &uefi(), |computer| whole_way(computer, ":"));
 }

@@ -33,7 +33,7 @@ impl Source for Grub {
     }
 
     fn confidence(&self) -> Confidence {
-        Confidence::Source
+        Confidence::Lab
     }
 
     fn plan(

@@ -60,7 +60,7 @@ pub(super) fn menu(
     let body: String = body.lines().map(line).collect();
     let text = format!("menuentry '{NAME}' --id {NAME} {{\n{body}}}\n");
     plan.file(host, &path, Some(Contents::text(text)))?;
-    plan.command(once(directory, NAME));
+    plan.command(once(directory));
     Ok(())
 }
 
@@ -86,11 +86,13 @@ pub(super) fn bls(
     let Some(machine) = stem.strip_suffix(release).filter(|_| !release.is_empty()) else {
         return impossible(format!("{} is not named after its kernel", found.source.display()));
     };
-    let id = format!("{machine}0-{NAME}");
+    let name = format!("{machine}0-{NAME}.conf");
     let text = host.optional_text(&found.source)?.unwrap_or_default();
-    let text = copied(&text, &found.title, change);
-    plan.file(host, found.source.with_file_name(format!("{id}.conf")), Some(Contents::text(text)))?;
-    plan.command(once(directory, &id));
+    // It is started by its title: of the file's name, which is its identity, GRUB takes a digit at the
+    // front for the number of an entry (grub-core/normal/menu.c, get_entry_number).
+    let text = copied(&text, NAME, change);
+    plan.file(host, found.source.with_file_name(name), Some(Contents::text(text)))?;
+    plan.command(once(directory));
     Ok(())
 }
 
@@ -113,9 +115,9 @@ fn forgetful(host: &Sysroot, directory: &Path) -> Result<String, TrialError> {
 }
 
 /// The command by which GRUB starts an entry once, and its inverse.
-fn once(directory: &Path, id: &str) -> Command {
+fn once(directory: &Path) -> Command {
     let name = if directory.ends_with("grub2") { "grub2" } else { "grub" };
-    let command = Command::new([format!("{name}-reboot"), id.to_owned()]);
+    let command = Command::new([format!("{name}-reboot"), NAME.to_owned()]);
     command.inverse([format!("{name}-editenv"), "-".into(), "unset".into(), "next_entry".into()])
 }
 

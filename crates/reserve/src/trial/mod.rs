@@ -88,11 +88,10 @@ fn ours(host: &Sysroot) -> Result<Vec<PathBuf>, ReadError> {
 
 /// A copy of an entry of the Boot Loader Specification, with another title.
 fn copied(text: &str, title: &str, change: &Change) -> String {
-    let lines = text.lines().map(|line| match line.split_whitespace().next() {
-        Some("title") => format!("title {title} (trial)\n"),
-        _ => format!("{line}\n"),
-    });
-    entry::apply(&lines.collect::<String>(), change)
+    let is_title = |line: &&str| line.split_whitespace().next() == Some("title");
+    let rest = text.lines().filter(|line| !is_title(line));
+    let lines = rest.map(|line| format!("{line}\n")).collect::<String>();
+    entry::apply(&format!("title {title}\n{lines}"), change)
 }
 
 /// The entry of the running kernel of this kind, as the menu has it.

@@ -23,7 +23,8 @@ pub(super) fn plan(
     let file = format!("{NAME}.conf");
     let (path, text) = if let Some(entry) = running(boot, EntryKind::Bls) {
         let text = host.optional_text(&entry.source)?.unwrap_or_default();
-        (entry.source.with_file_name(&file), copied(&text, &entry.title, change))
+        let title = format!("{} (trial)", entry.title);
+        (entry.source.with_file_name(&file), copied(&text, &title, change))
     } else if let Some(entry) = running(boot, EntryKind::Uki) {
         let (partition, below) = placed(entry)?;
         starts_with_options(host, entry)?;

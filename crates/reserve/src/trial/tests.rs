@@ -124,7 +124,7 @@ fn grub_starts_a_copy_of_an_entry_of_the_specification_once() {
     --- /dev/null
     +++ b/boot/loader/entries/0123456789abcdef0123456789abcdef-0-kireji-trial.conf
     @@ -0,0 +1,8 @@
-    +title Fedora Linux (6.17.1-300.fc43.x86_64) (trial)
+    +title kireji-trial
     +version 6.17.1-300.fc43.x86_64
     +linux /vmlinuz-6.17.1-300.fc43.x86_64
     +initrd /initramfs-6.17.1-300.fc43.x86_64.img
@@ -132,7 +132,7 @@ fn grub_starts_a_copy_of_an_entry_of_the_specification_once() {
     +grub_users $grub_users
     +grub_arg --unrestricted
     +grub_class fedora
-    # run: grub2-reboot 0123456789abcdef0123456789abcdef-0-kireji-trial
+    # run: grub2-reboot kireji-trial
     ");
     assert_eq!(plan.commands[0].to_take_back().to_string(), "grub2-editenv - unset next_entry");
     let file = &plan.files[0];
@@ -196,5 +196,18 @@ fn boot_loaders_that_start_no_entry_once_have_no_trial() {
     ] {
         let error = planned(&host(name), Some("7")).unwrap_err().to_string();
         assert!(error.contains(why), "{name}: {error}");
+    }
+}
+
+#[test]
+fn a_copy_has_its_title_whatever_the_entry_had() {
+    let change = Change::add(["kireji.trial=7"]);
+    for text in [
+        "title A B\nlinux /k\noptions ro\n",
+        "linux /k\ntitle\t7\noptions ro\n",
+        "linux /k\noptions ro\n",
+    ] {
+        let copy = copied(text, "x", &change);
+        assert_eq!(copy, "title x\nlinux /k\noptions ro kireji.trial=7\n", "{text}");
     }
 }
