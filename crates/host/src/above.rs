@@ -32,6 +32,11 @@ impl Above {
         String::from_utf8(value.to_vec()).ok()
     }
 
+    /// Returns the name of the program's file, if that may be read (proc_pid_exe(5)).
+    pub fn program(self, host: &Sysroot) -> Option<String> {
+        host.link_name(format!("/proc/{}/exe", self.pid)).ok().flatten()
+    }
+
     /// Whether the process has this user as its real, its effective and its saved one
     /// (proc_pid_status(5)).
     pub fn is_of(self, host: &Sysroot, uid: u32) -> bool {
@@ -61,6 +66,7 @@ mod tests {
         assert!(parent.is_of(&host, uid) && !parent.is_of(&host, uid + 1));
         assert!(parent.variable(&host, "PATH").is_some_and(|path| path.contains('/')));
         assert_eq!(parent.variable(&host, "PAT"), None);
+        assert!(parent.program(&host).is_some_and(|name| !name.contains('/')));
     }
 
     #[test]

@@ -4,8 +4,11 @@
 use std::path::PathBuf;
 
 use guest::launch::User;
-use host::{Program, Runner, Sysroot};
+use host::{Above, Program, Runner, Sysroot, above};
 use vfio::take::Recipient;
+
+/// Programs that are sudo: the usual one, and the one in Rust.
+const SUDO: [&str; 2] = ["sudo", "sudo-rs"];
 
 /// Returns the user with this name or number: from `/etc/passwd`, or from whatever else the host
 /// asks (getent(1)), such as a directory server.
@@ -52,6 +55,20 @@ pub(crate) fn of_sudo(host: &Sysroot, uid: u32, gid: u32) -> (User, Option<PathB
     (User { uid, gid, groups }, home.filter(|home| home.is_absolute()))
 }
 
+/// Returns the `PATH` of the user who called sudo, for programs that run as that user: sudo puts one
+/// of root's in its place (sudoers(5), `secure_path`), and was itself started with the user's. Else it
+/// is that of the nearest process above that is the user's own.
+pub(crate) fn path_of_sudo(host: &Sysroot, uid: u32) -> Option<String> {
+    let is_sudo = |process: &Above| {
+        let program = process.program(host);
+        program.is_some_and(|program| SUDO.contains(&&*program)) && process.is_of(host, 0)
+    };
+    let sudo = above(host).find(is_sudo);
+    let own = || above(host).find(|process| process.is_of(host, uid));
+    let path = sudo.or_else(own)?.variable(host, "PATH")?;
+    Some(path).filter(|path| !path.is_empty())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,5 +96,26 @@ mod tests {
         }
         let (unknown, home) = of_sudo(&tree.sysroot(), 77, 77);
         assert_eq!((unknown.groups, home), (vec![], None));
+    }
+
+    #[test]
+    fn the_path_is_what_sudo_was_started_with() {
+        let tree = testkit::tree::Tree::new();
+        let status = |uid: u32| format!("Uid:\t{uid}\t{uid}\t{uid}\t{uid}\n");
+        tree.write("/proc/self/stat", "90 (kireji) S 80 1");
+        tree.write("/proc/80/stat", "80 (sudo) S 70 1");
+        tree.write("/proc/80/status", status(0));
+        tree.write("/proc/80/environ", "PATH=/home/tester/bin:/usr/bin\0HOME=/x\0");
+        tree.write("/proc/70/stat", "70 (sh) S 1 1");
+        tree.write("/proc/70/status", status(1000));
+        tree.write("/proc/70/environ", "PATH=/opt/bin\0");
+        let path = |tree: &testkit::tree::Tree| path_of_sudo(&tree.sysroot(), 1000);
+        // What is called so is not sudo.
+        assert_eq!(path(&tree).as_deref(), Some("/opt/bin"));
+        tree.link("/proc/80/exe", "/usr/bin/sudo");
+        assert_eq!(path(&tree).as_deref(), Some("/home/tester/bin:/usr/bin"));
+        tree.write("/proc/80/status", status(1000));
+        tree.write("/proc/80/environ", "PATH=\0");
+        assert_eq!(path(&tree), None);
     }
 }

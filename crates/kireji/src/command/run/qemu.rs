@@ -5,7 +5,7 @@ use guest::machine::PlanError;
 use guest::qemu::{self, Cache, Capabilities, Family, Part, QemuError};
 use host::Runner;
 
-use crate::{CommandError, Context, Exit};
+use crate::{CommandError, Context, Exit, user};
 
 use super::{Args, request, session, window};
 
@@ -16,7 +16,10 @@ pub(in crate::command) fn with_runner<T>(
 ) -> T {
     let Some(user) = &context.vars.user else { return ask(context.runner) };
     let kept = |name: &str| std::env::var(name).ok();
-    let environment = window::environment(context.host, user, &kept);
+    let mut environment = window::environment(context.host, user, &kept);
+    if let Some(path) = user::path_of_sudo(context.host, user.uid) {
+        environment.insert("PATH".to_owned(), Some(path));
+    }
     let launcher = session::launcher(context);
     let runner = context.runner;
     ask(&AsUser { runner, launcher: &launcher, user, environment: &environment })

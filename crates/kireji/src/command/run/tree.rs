@@ -1,5 +1,6 @@
 //! `--haiku-tree` and `--jam`: drivers that a checkout of Haiku's sources builds.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use guest::launch::as_user;
@@ -7,7 +8,7 @@ use haiku::tree::{Tree, TreeError};
 use host::Program;
 
 use crate::signals::Signals;
-use crate::{CommandError, Context, Exit};
+use crate::{CommandError, Context, Exit, user};
 
 use super::checks::denied;
 use super::{Args, build};
@@ -73,7 +74,9 @@ fn jam(
     context: &mut Context<'_>,
 ) -> Result<(), CommandError> {
     let targets = &args.goal.jam;
-    let path = std::env::var_os("PATH").unwrap_or_default();
+    let user = context.vars.user.as_ref();
+    let of_user = user.and_then(|user| user::path_of_sudo(context.host, user.uid));
+    let path = of_user.map(OsString::from).or_else(|| std::env::var_os("PATH")).unwrap_or_default();
     if !std::env::split_paths(&path).any(|directory| directory.join("jam").is_file()) {
         return Err(CommandError::new(Exit::HostCannot, "jam is not installed")
             .reason("no directory of PATH has it")

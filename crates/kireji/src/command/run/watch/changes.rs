@@ -2,10 +2,12 @@
 //!
 //! Files that were named are looked at again and again, for a few of them that costs nothing, and
 //! they need not be there yet. Of the directories with sources inotify(7) tells when to look. What
-//! counts is always what a file is like then: its inode, size and time.
+//! counts is always what a file is like then: its inode, size and time; and where a build may have
+//! written it, its content.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -16,11 +18,18 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use sha2::{Digest, Sha256};
 
 /// How long nothing may have changed before a change counts: a linker writes more than once.
 const QUIET: Duration = Duration::from_millis(200);
 /// How often that is waited for: who writes without end keeps nobody waiting.
 const MOST_TURNS: usize = 50;
+/// A text that has changed in so many builds in a row is written by the build: a person saves one file
+/// seldom as often, and never as long.
+const OFTEN: u8 = 4;
+/// Bytes of a file whose content is compared, and those that tell whether it is a text.
+const LARGEST: u64 = 64 << 20;
+const HEAD: usize = 8 << 10;
 /// Directories that are watched at most.
 const MOST: usize = 4096;
 
@@ -49,8 +58,33 @@ pub(super) struct Watched {
 #[derive(Debug, Default)]
 struct Known {
     files: BTreeMap<PathBuf, Stamp>,
-    /// Files that a build has written since anybody else did.
-    built: BTreeSet<PathBuf>,
+    /// Files that have changed during builds, since they changed at another time.
+    during: BTreeMap<PathBuf, During>,
+}
+
+/// How a file has changed during builds.
+#[derive(Debug, Default)]
+struct During {
+    /// What it was like after the last one that changed it.
+    content: Option<Content>,
+    /// In how many builds in a row its content has changed.
+    times: u8,
+}
+
+/// What a file holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Content {
+    /// SHA-256.
+    sum: Vec<u8>,
+    is_text: bool,
+}
+
+impl During {
+    /// Whether it is known to be written by the build.
+    fn is_built(&self) -> bool {
+        let is_text = self.content.as_ref().is_some_and(|content| content.is_text);
+        self.times >= if is_text { OFTEN } else { 1 }
+    }
 }
 
 impl Watched {
@@ -79,21 +113,31 @@ impl Watched {
         let mut known = self.known();
         let changed = self.changed(&mut known);
         for (path, _) in &changed {
-            known.built.remove(path);
+            known.during.remove(path);
         }
         !changed.is_empty()
     }
 
     /// Takes what has changed during a build for what the build wrote, but for files that were there
-    /// before and that no build has written yet: those may as well have been saved by a person, and
+    /// before and are not known to be the build's: those may as well have been saved by a person, and
     /// only another build tells. Returns whether it has to.
     pub(super) fn was_built(&self) -> bool {
         self.hear(Duration::ZERO);
         let mut known = self.known();
         let changed = self.changed(&mut known);
+        // What a person saved once is left alone by the next build.
+        known.during.retain(|path, file| file.is_built() || changed.iter().any(|(p, _)| p == path));
         let mut is_doubtful = false;
         for (path, was_there) in changed {
-            is_doubtful |= known.built.insert(path) && was_there;
+            let content = content(&path);
+            let file = known.during.entry(path).or_default();
+            if content.is_some() && content == file.content {
+                continue;
+            }
+            is_doubtful |= was_there && !file.is_built();
+            // A file that the build made is its own.
+            file.times = if was_there { file.times.saturating_add(1) } else { OFTEN };
+            file.content = content;
         }
         is_doubtful
     }
@@ -185,6 +229,24 @@ impl Watched {
         }
         Ok(found)
     }
+}
+
+/// What a file holds, if it can be read and is no larger than what is compared.
+fn content(path: &Path) -> Option<Content> {
+    let (mut file, mut sum) = (File::open(path).ok()?.take(LARGEST + 1), Sha256::new());
+    let (mut chunk, mut is_text, mut length) = (vec![0; 64 << 10], true, 0);
+    loop {
+        let count = file.read(&mut chunk).ok()?;
+        if count == 0 {
+            break;
+        }
+        if length == 0 {
+            is_text = !chunk[..count.min(HEAD)].contains(&0);
+        }
+        length += count;
+        sum.update(&chunk[..count]);
+    }
+    (length as u64 <= LARGEST).then(|| Content { sum: sum.finalize().to_vec(), is_text })
 }
 
 /// What a file is like now, its links followed; nothing of one that is empty, for that is how each
@@ -301,12 +363,12 @@ mod tests {
         let watched = Watched::new(Matter { sources, ..Matter::default() }).unwrap();
         write(&path("driver"), "one");
         assert!(!watched.was_built(), "a build makes files");
-        write(&path("source.o"), "number two");
+        write(&path("source.o"), "\0number two");
         assert!(watched.was_built(), "a person might have");
-        write(&path("source.o"), "three");
+        write(&path("source.o"), "\0three");
         assert!(!watched.was_built(), "it was the build");
         write(&path("source.c"), "number two");
-        write(&path("source.o"), "four");
+        write(&path("source.o"), "\0four");
         assert!(watched.was_built(), "a save during the build");
         assert!(!watched.was_built() && !watched.has_changed(NEVER));
         // Between builds it is a person again, and so during the next.
@@ -314,5 +376,45 @@ mod tests {
         assert!(is_seen(&watched));
         write(&path("source.c"), "number four");
         assert!(watched.was_built());
+    }
+
+    #[test]
+    fn who_saves_one_file_in_build_after_build_is_no_build() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for name in ["source.c", "source.d", "log"] {
+            write(&path(name), "zero");
+        }
+        let sources = vec![dir.path().to_owned()];
+        let watched = Watched::new(Matter { sources, ..Matter::default() }).unwrap();
+        // In two builds in a row, and after a pause in which only the build wrote.
+        for text in ["one", "number two"] {
+            write(&path("source.c"), text);
+            assert!(watched.was_built(), "{text}");
+        }
+        assert!(!watched.was_built());
+        for text in ["three", "number four"] {
+            write(&path("source.c"), text);
+            assert!(watched.was_built(), "{text}");
+        }
+        // What is written again with what it had is no change.
+        write(&path("source.d"), "the same");
+        assert!(watched.was_built());
+        for _ in 0..3 {
+            fs::remove_file(path("source.d")).unwrap();
+            write(&path("source.d"), "the same");
+            assert!(!watched.was_built());
+        }
+        // A text that changes in every build ends the doubt at last.
+        let doubts = (0..9).filter(|number| {
+            write(&path("log"), &"x".repeat(10 + number));
+            watched.was_built()
+        });
+        assert_eq!(doubts.count(), usize::from(OFTEN));
+        // One that comes and goes with builds was made by them.
+        write(&path("new.h"), "one");
+        assert!(!watched.was_built());
+        write(&path("new.h"), "number two");
+        assert!(!watched.was_built());
     }
 }
