@@ -303,6 +303,30 @@ fn without_a_way_in_it_is_told_why() {
     }
 }
 
+/// Whichever command was asked for it.
+#[test]
+fn a_run_that_is_not_there_has_one_exit_code() {
+    let place = Place(tempfile::tempdir().unwrap());
+    let report = place.path("report.zip");
+    for (none, unknown) in [
+        (&["log"][..], &["log", "2020"][..]),
+        (&["report", "--output", &report], &["report", "--output", &report, "2020"]),
+        (&["backtrace"], &["backtrace", "2020"]),
+        (&["control", "nmi"], &["control", "nmi", "2020"]),
+        (&["ssh"], &["ssh", "2020"]),
+        (&["cp", ":/boot/a", "a"], &["cp", "2020:/boot/a", "a"]),
+    ] {
+        for (args, code, says) in
+            [(none, 11, "there was no run yet"), (unknown, 2, "there is no run 2020 in ")]
+        {
+            let told = place.kireji(args);
+            let err = text(&told.stderr);
+            assert_eq!(told.status.code(), Some(code), "{args:?}: {err}");
+            assert!(err.contains(says), "{args:?}: {err}");
+        }
+    }
+}
+
 #[test]
 fn a_host_without_ssh_is_told_what_to_install() {
     let running = Running::start();

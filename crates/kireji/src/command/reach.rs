@@ -37,17 +37,9 @@ pub(super) struct Wait {
 /// Finds a run that goes on: the one that is named, or the last.
 pub(super) fn find(name: Option<&str>, context: &Context<'_>) -> Result<Run, CommandError> {
     let base = context.vars.state.join("runs");
-    let run = match name {
-        Some(_) => runs::find(name, context)?,
-        None => {
-            let runs = rundir::list(context.host, &base).map_err(run_error)?;
-            let last = runs.iter().rfind(|run| run.state == State::Running).or(runs.last());
-            last.cloned().ok_or_else(|| {
-                CommandError::new(Exit::HostCannot, "there was no run yet")
-                    .hint("`kireji run IMAGE` starts a guest")
-            })?
-        }
-    };
+    let runs = rundir::list(context.host, &base).map_err(run_error)?;
+    let running = runs.into_iter().rfind(|run| name.is_none() && run.state == State::Running);
+    let run = running.map_or_else(|| runs::find(name, context), Ok)?;
     if run.state != State::Running {
         let message = format!("run {} does not go on", run.id);
         return Err(CommandError::new(Exit::HostCannot, message).hint("`kireji runs` lists them"));

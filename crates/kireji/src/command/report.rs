@@ -4,11 +4,13 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use guest::launch::as_user;
 use pci::scrub::Scrub;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
 use super::image::host_failed;
+use super::run::denied;
 use super::runs;
 use super::snapshot;
 use crate::{CommandError, Context, Exit};
@@ -39,7 +41,9 @@ pub fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, CommandError>
     let default = || PathBuf::from(format!("kireji-{}.zip", run.id));
     let output = args.output.clone().unwrap_or_else(default);
     let failed = |source| host_failed("write", &output, source);
-    let file = File::options().write(true).create_new(true).open(&output).map_err(failed)?;
+    let user = context.vars.user.as_ref();
+    let create = || File::options().write(true).create_new(true).open(&output);
+    let file = as_user(user, create).map_err(|error| denied(error, user))?.map_err(failed)?;
     let packed = pack(&run.path, &scrub, file);
     let count = packed.inspect_err(|_| {
         // The error that matters is the one being returned.

@@ -8,6 +8,7 @@ mod packaged;
 #[path = "../place/mod.rs"]
 mod place;
 mod real;
+mod sudo;
 mod tree;
 mod watch;
 
