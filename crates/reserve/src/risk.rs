@@ -1,6 +1,8 @@
 //! What else a change of what is booted could break: volumes that are sealed to it, signatures,
 //! partitions that are full.
 
+use std::path::Path;
+
 use host::{Measured, ReadError, Sysroot};
 use serde::Serialize;
 
@@ -74,7 +76,9 @@ pub fn secure_boot(host: &Sysroot) -> Measured<bool> {
 pub fn find(host: &Sysroot, boot: &Boot) -> Result<Vec<Risk>, ReadError> {
     let mut risks = sealed(host)?;
     risks.extend(signature(host, boot)?);
-    risks.extend(space(host, boot));
+    // A captured host does not tell; then there is nothing to carry out either.
+    let free = |directory: &Path| host.free_space(directory).ok()?.known().copied();
+    risks.extend(space(host, boot, free));
     Ok(risks)
 }
 
@@ -142,14 +146,14 @@ fn signature(host: &Sysroot, boot: &Boot) -> Result<Vec<Risk>, ReadError> {
 }
 
 /// A new image is written beside the old one, and may be larger.
-fn space(host: &Sysroot, boot: &Boot) -> Vec<Risk> {
+fn space(host: &Sysroot, boot: &Boot, free: impl Fn(&Path) -> Option<u64>) -> Vec<Risk> {
     let own = boot.kernels.iter().filter_map(|kernel| kernel.image.as_deref());
     let mut images: Vec<_> = own
         .chain(boot.entries.iter().flat_map(|entry| entry.images.iter().map(|path| &**path)))
         .collect();
     images.sort_unstable();
     images.dedup();
-    let mut largest: Vec<(&std::path::Path, u64)> = Vec::new();
+    let mut largest: Vec<(&Path, u64)> = Vec::new();
     for image in images {
         let Some(directory) = image.parent() else { continue };
         let Ok(size) = host.size(image) else { continue };
@@ -158,9 +162,8 @@ fn space(host: &Sysroot, boot: &Boot) -> Vec<Risk> {
             None => largest.push((directory, size)),
         }
     }
-    let short = |(directory, size): (&std::path::Path, u64)| {
-        // A captured host does not tell; then there is nothing to carry out either.
-        let free = *host.free_space(directory).ok()?.known()?;
+    let short = |(directory, size): (&Path, u64)| {
+        let free = free(directory)?;
         too_little(free, size).map(|needed| Risk {
             kind: Kind::Space,
             reason: format!(
@@ -236,5 +239,21 @@ mod tests {
         assert_eq!(too_little(100 << 20, 40 << 20), None);
         assert_eq!(too_little(40 << 20, 40 << 20), Some(48 << 20));
         assert_eq!(too_little(0, u64::MAX), Some(u64::MAX));
+    }
+
+    #[test]
+    fn a_partition_that_is_full_is_told() {
+        let tree = host("debian-13-systemd-boot");
+        let host = tree.sysroot();
+        let boot = Boot::read(&host).unwrap();
+        let found = |full: &str| -> Vec<_> {
+            let free = |at: &Path| Some(if at.starts_with(full) { 5 << 20 } else { u64::MAX });
+            space(&host, &boot, free).into_iter().map(|risk| risk.reason).collect()
+        };
+        let says = "/boot has 5 MiB left, and a new image needs up to 9 MiB";
+        assert_eq!(found("/boot"), [says]);
+        assert!(matches!(&found("/efi")[..], [one] if one.starts_with("/efi/0123")));
+        assert!(found("/nowhere").is_empty());
+        assert!(space(&host, &boot, |_| None).is_empty());
     }
 }

@@ -135,6 +135,34 @@ fn every_distribution_is_planned_applied_proved_and_undone() {
     }
 }
 
+/// A kernel that is installed after a reservation has it by its package's own means.
+#[test]
+fn a_later_kernel_is_proved_as_well() {
+    let mut added = Vec::new();
+    for distribution in ALL {
+        let name = distribution.name;
+        let tree = distribution.tree();
+        let host = tree.sysroot();
+        if instructions::told(&host, &Boot::read(&host).unwrap()).is_some() {
+            continue;
+        }
+        let goal = goal(&host);
+        let plan = planned(&host, &goal);
+        if plan.hearsay().is_some() {
+            continue;
+        }
+        Applier::new(&host, &SystemDisk, &Builders::new(&tree)).apply(&plan).unwrap();
+        let before = failures(&host, &goal);
+        let Some(release) = distribution.add_kernel(&tree) else { continue };
+        assert_eq!(failures(&host, &goal), before, "{name}");
+        let claims = proof::prove(&host, &Boot::read(&host).unwrap(), &goal).unwrap();
+        assert!(claims.iter().any(|claim| claim.about.contains(&release)), "{name}: {claims:?}");
+        added.push(name);
+    }
+    // Those of Arch put one kernel in place of the other.
+    assert!(added.len() > 10, "{added:?}");
+}
+
 fn differences(now: &BTreeMap<String, Vec<u8>>, then: &BTreeMap<String, Vec<u8>>) -> Vec<String> {
     let names = now.keys().chain(then.keys());
     let differs = |name: &&String| now.get(*name) != then.get(*name);

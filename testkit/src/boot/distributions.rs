@@ -29,14 +29,46 @@ impl Distribution {
     /// A program that builds them fails.
     pub fn tree(&self) -> Tree {
         let tree = (self.make)();
-        let programs = Builders::new(&tree);
+        self.build(&tree, str::to_owned);
+        tree
+    }
+
+    /// Installs another kernel, as a later update does it: its package's hooks run what the
+    /// installer ran. Returns its release; `None` where kernels are named after their packages, and
+    /// the one takes the place of the other.
+    ///
+    /// # Panics
+    /// A program that builds its images fails.
+    pub fn add_kernel(&self, tree: &Tree) -> Option<String> {
+        let all = "update-initramfs -u -k all";
+        let mut releases = std::fs::read_dir(tree.locate("/lib/modules")).ok()?.flatten();
+        let old = releases.find_map(|one| one.file_name().into_string().ok())?;
+        let is_named = |line: &&str| *line == all || line.contains(&old);
+        if !self.built_by.iter().any(is_named) {
+            return None;
+        }
+        let new = format!("9{}", &old[1..]);
+        let copy = |path: String| {
+            if let Ok(bytes) = std::fs::read(tree.locate(&path)) {
+                tree.write(&path.replace(&old, &new), bytes);
+            }
+        };
+        copy(format!("/lib/modules/{old}/modules.dep"));
+        copy(format!("/lib/modules/{old}/vmlinuz"));
+        copy(format!("/boot/vmlinuz-{old}"));
+        self.build(tree, |line| line.replace(&old, &new));
+        Some(new)
+    }
+
+    fn build(&self, tree: &Tree, change: impl Fn(&str) -> String) {
+        let programs = Builders::new(tree);
         for line in self.built_by {
+            let line = change(line);
             let mut words = line.split(' ');
             let program = Program::new(words.next().unwrap_or_default()).args(words);
             let done = programs.run(&program).expect("it runs");
             assert!(done.status.success(), "{}: {line}", self.name);
         }
-        tree
     }
 }
 

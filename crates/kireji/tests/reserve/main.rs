@@ -190,7 +190,11 @@ fn a_parameter_that_comes_from_nowhere_stops_the_plan() {
 fn a_kernel_without_vfio_pci_stops_the_plan() {
     let tree = debian();
     tree.write("/lib/modules/6.12.9/modules.dep", "kernel/net/e1000e.ko:\n");
-    let ended = kireji(&FakeKernel::new(tree), &DRY);
+    let kernel = FakeKernel::new(tree);
+    // Modules without a kernel boot nothing.
+    assert_eq!(kireji(&kernel, &DRY).exit, Exit::Done);
+    kernel.tree.write("/boot/vmlinuz-6.12.9", "MZ");
+    let ended = kireji(&kernel, &DRY);
     assert_eq!(ended.exit, Exit::HostCannot);
     assert!(ended.err.contains("kernel 6.12.9 has no vfio-pci"), "{}", ended.err);
 }

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use host::journal;
-use host::{Journal, NodeKind, Runner, Sysroot};
+use host::{Journal, Runner, Sysroot};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -382,7 +382,7 @@ impl<'a> Applier<'a> {
         index: usize,
         file: &FileRecord,
     ) -> Result<Reversal, ApplyError> {
-        let merged = merged(record, index);
+        let merged = record.merged(index);
         let merged = match self.host.exists(&merged) {
             true => Some(self.host.read(merged)?),
             false => None,
@@ -396,7 +396,7 @@ impl<'a> Applier<'a> {
         // A merge cannot be told from what was merged when it is begun again, so it is kept first.
         for (index, reversal) in self.check(&record)?.into_iter().enumerate() {
             if let Reversal::Merged { merged: (bytes, _), .. } = reversal {
-                self.replace(&merged(&record, index), &bytes, OURS, None)?;
+                self.replace(&record.merged(index), &bytes, OURS, None)?;
             }
         }
         let built: Option<Built> = self.state(&record, BUILT)?;
@@ -477,11 +477,6 @@ impl<'a> Applier<'a> {
     }
 }
 
-/// Where it is kept what a file of a record becomes that somebody else had changed too.
-fn merged(record: &Record, index: usize) -> PathBuf {
-    record.directory().join(format!("{index}.merged"))
-}
-
 fn encoded(state: &impl Serialize) -> Result<Vec<u8>, ApplyError> {
     serde_json::to_vec(state).map_err(|error| ApplyError::Damaged { what: error.to_string() })
 }
@@ -504,17 +499,4 @@ fn begun(journal: &Path, record: &Record) -> Result<Vec<usize>, ApplyError> {
 fn temporary(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.kireji-new"))
-}
-
-/// Returns the contents and the access of a file; `None` where it is not there.
-fn state(host: &Sysroot, path: &Path) -> Result<Option<(Vec<u8>, Access)>, ApplyError> {
-    let node = match host.node(path) {
-        Err(error) if error.is_absent() => return Ok(None),
-        other => other?,
-    };
-    if node.kind != NodeKind::File {
-        return Err(ApplyError::NoFile { path: path.to_owned() });
-    }
-    let access = Access { mode: node.mode, owner: Some((node.uid, node.gid)) };
-    Ok(Some((host.read(path)?, access)))
 }

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use host::Sysroot;
+use host::{NodeKind, Sysroot};
 use serde::{Deserialize, Serialize};
 
-use super::{Access, ApplyError, Conflict, STATE, disk, merge, state};
+use super::{Access, ApplyError, Conflict, STATE, disk, merge};
 use crate::plan::{Command, Contents, Plan};
 
 /// The name of the description in a record's directory; beside it are the files' contents.
@@ -160,6 +160,11 @@ impl Record {
         Self::directory_of(self.number)
     }
 
+    /// Where it is kept what a file of it becomes that somebody else had changed too.
+    pub(super) fn merged(&self, index: usize) -> PathBuf {
+        self.directory().join(format!("{index}.merged"))
+    }
+
     /// The files to keep, by name.
     pub(super) fn kept(&self) -> Result<Vec<(String, Vec<u8>)>, ApplyError> {
         let access = |state: &Option<(Vec<u8>, Access)>| state.as_ref().map(|(_, access)| *access);
@@ -222,4 +227,17 @@ fn ours(path: &Path) -> Vec<PathBuf> {
         directory.file_name().is_some_and(|name| name.to_string_lossy().contains("kireji"))
     };
     path.ancestors().skip(1).take_while(is_ours).map(Path::to_owned).collect()
+}
+
+/// Returns the contents and the access of a file; `None` where it is not there.
+fn state(host: &Sysroot, path: &Path) -> Result<Option<(Vec<u8>, Access)>, ApplyError> {
+    let node = match host.node(path) {
+        Err(error) if error.is_absent() => return Ok(None),
+        other => other?,
+    };
+    if node.kind != NodeKind::File {
+        return Err(ApplyError::NoFile { path: path.to_owned() });
+    }
+    let access = Access { mode: node.mode, owner: Some((node.uid, node.gid)) };
+    Ok(Some((host.read(path)?, access)))
 }

@@ -6,6 +6,8 @@ use host::modules::is_release;
 use host::{ReadError, Sysroot};
 use serde::Serialize;
 
+use super::Entry;
+
 /// Where a kernel's modules are, by release.
 const MODULES: [&str; 2] = ["/lib/modules", "/usr/lib/modules"];
 /// How many kernels are looked at.
@@ -39,16 +41,17 @@ impl Kernel {
     }
 }
 
-/// Reads which kernels are installed, by release.
+/// Reads which kernels are installed, by release. Of a kernel that was removed, modules that were
+/// built for it may be left: it is none, where neither it nor an image of it is there and none of
+/// the `entries` boots it.
 ///
 /// # Errors
 /// A directory is there and cannot be read.
-pub fn read(host: &Sysroot) -> Result<Vec<Kernel>, ReadError> {
+pub fn read(host: &Sysroot, entries: &[Entry]) -> Result<Vec<Kernel>, ReadError> {
     let running = host.optional_text("/proc/sys/kernel/osrelease")?;
     let mut releases = Vec::new();
     for directory in MODULES {
         for release in host.optional_names(directory)? {
-            // What was built for a kernel stays behind when the kernel is removed.
             let is_there = host.exists(format!("{directory}/{release}/modules.dep"));
             if is_there && is_release(&release) && !releases.contains(&release) {
                 releases.push(release);
@@ -66,7 +69,13 @@ pub fn read(host: &Sysroot) -> Result<Vec<Kernel>, ReadError> {
             package,
         }
     };
-    Ok(releases.into_iter().map(kernel).collect())
+    let is_left = |kernel: &Kernel| {
+        kernel.is_running
+            || kernel.image.is_some()
+            || kernel.file(host).is_some()
+            || entries.iter().any(|entry| entry.boots(kernel))
+    };
+    Ok(releases.into_iter().map(kernel).filter(is_left).collect())
 }
 
 /// The name of a kernel's package, which Arch leaves beside its modules; Alpine's release ends with
@@ -104,6 +113,7 @@ mod tests {
     use testkit::tree::Tree;
 
     use super::*;
+    use crate::boot::entries;
 
     #[test]
     fn each_kernel_has_its_image() {
@@ -113,10 +123,18 @@ mod tests {
             tree.write(&format!("/usr/lib/modules/{release}/modules.dep"), "");
         }
         tree.directory("/lib/modules/6.0.0");
+        tree.write("/boot/vmlinuz-6.1.0-25-amd64", "");
+        // Booted by an entry alone, and by nothing.
+        for release in ["6.5.0", "6.6.0"] {
+            tree.write(&format!("/usr/lib/modules/{release}/modules.dep"), "");
+        }
+        let entry = "title x\nversion 6.5.0\nlinux /x\n";
+        tree.write("/boot/loader/entries/x.conf", entry);
         tree.write("/usr/lib/modules/6.17.1-arch1-1/pkgbase", "linux\n");
         tree.write("/boot/initrd.img-6.1.0-27-amd64", "");
         tree.write("/boot/initramfs-linux.img", "");
-        let kernels = read(&tree.sysroot()).unwrap();
+        let host = tree.sysroot();
+        let kernels = read(&host, &entries::read(&host).unwrap()).unwrap();
         let shown: Vec<_> = kernels
             .iter()
             .map(|kernel| (kernel.release.as_str(), kernel.is_running, kernel.image.clone()))
@@ -127,6 +145,7 @@ mod tests {
                 ("6.1.0-25-amd64", false, None),
                 ("6.1.0-27-amd64", true, Some("/boot/initrd.img-6.1.0-27-amd64".into())),
                 ("6.17.1-arch1-1", false, Some("/boot/initramfs-linux.img".into())),
+                ("6.5.0", false, None),
             ]
         );
     }

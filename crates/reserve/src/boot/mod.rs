@@ -46,8 +46,8 @@ impl Boot {
     /// A file that says it is there and cannot be read. An image that cannot be read makes its
     /// builder unmeasured.
     pub fn read(host: &Sysroot) -> Result<Self, ReadError> {
-        let kernels = kernels::read(host)?;
         let entries = entries::read(host)?;
+        let kernels = kernels::read(host, &entries)?;
         Ok(Self {
             builder: builder::detect(host, &kernels, &entries),
             loader: loader::detect(host)?,

@@ -1,7 +1,8 @@
 //! A plan as a patch.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use similar::{ChangeTag, DiffOp, TextDiff};
@@ -36,10 +37,10 @@ pub fn write_change(change: &FileChange, out: &mut dyn Write) -> io::Result<()> 
     let FileChange { path, before, after } = change;
     match (before, after) {
         (None, Some(after)) => {
-            writeln!(out, "# mode: {:04o} {}", after.mode, path.display())?;
+            writeln!(out, "# mode: {:04o} {}", after.mode, named("", path).trim_end())?;
         }
         (Some(before), Some(after)) if before.mode != after.mode => {
-            writeln!(out, "# mode: {:04o} {}", after.mode, path.display())?;
+            writeln!(out, "# mode: {:04o} {}", after.mode, named("", path).trim_end())?;
         }
         _ => {}
     }
@@ -101,9 +102,25 @@ fn lines(bytes: &[u8]) -> Vec<&[u8]> {
     bytes.split_inclusive(|byte| *byte == b'\n').collect()
 }
 
-/// A name as patch reads it: what stands behind a space would be taken for a time.
+/// A name as patch reads it: what stands behind a space would be taken for a time, and what is no
+/// plain text stands between quotes, as in C (GNU diffutils, "Unusual file names").
 fn named(side: &str, path: &Path) -> String {
-    let path = path.display().to_string();
-    let end = if path.contains(' ') { "\t" } else { "" };
-    format!("{side}{path}{end}")
+    let bytes = path.as_os_str().as_bytes();
+    let text = std::str::from_utf8(bytes).ok();
+    if let Some(text) = text
+        && !text.contains(|char: char| char.is_control() || "\"\\".contains(char))
+    {
+        let end = if text.contains(' ') { "\t" } else { "" };
+        return format!("{side}{text}{end}");
+    }
+    let mut quoted = format!("\"{side}");
+    for byte in bytes {
+        match byte {
+            b'"' | b'\\' => quoted.extend(['\\', char::from(*byte)]),
+            b' '..=b'~' => quoted.push(char::from(*byte)),
+            // Writing to a string cannot fail.
+            _ => drop(write!(quoted, "\\{byte:03o}")),
+        }
+    }
+    quoted + "\""
 }

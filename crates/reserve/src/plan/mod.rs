@@ -5,6 +5,7 @@ mod diff;
 
 pub use diff::{write_change, write_diff};
 
+use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -47,10 +48,8 @@ impl Contents {
             other => other?,
         };
         if node.kind != NodeKind::File {
-            return Err(ReadError {
-                path: path.to_owned(),
-                source: io::ErrorKind::InvalidInput.into(),
-            });
+            let source = io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file");
+            return Err(ReadError { path: path.to_owned(), source });
         }
         Ok(Some(Self { bytes: host.read(path)?, mode: node.mode }))
     }
@@ -124,6 +123,17 @@ impl std::fmt::Display for Command {
             let space = if index == 0 { "" } else { " " };
             if plain(word) {
                 write!(f, "{space}{word}")?;
+            } else if word.contains(char::is_control) {
+                // Between these quotes the shells of today read escapes, and it stays one line.
+                let escaped = word.replace('\\', r"\\").replace('\'', r"\'");
+                write!(f, "{space}$'")?;
+                for char in escaped.chars() {
+                    match char.is_control() {
+                        true => write!(f, "\\{:03o}", u32::from(char))?,
+                        false => f.write_char(char)?,
+                    }
+                }
+                f.write_char('\'')?;
             } else {
                 write!(f, "{space}'{}'", word.replace('\'', r"'\''"))?;
             }
@@ -238,7 +248,8 @@ fn resolve(host: &Sysroot, path: &Path) -> Result<PathBuf, ReadError> {
             Err(_) => return Ok(path),
         }
     }
-    Err(ReadError { path, source: io::ErrorKind::InvalidInput.into() })
+    let says = "it leads through too many symbolic links";
+    Err(ReadError { path, source: io::Error::new(io::ErrorKind::InvalidInput, says) })
 }
 
 /// Takes `.` and `..` out of a path. The directories of configuration are no links.

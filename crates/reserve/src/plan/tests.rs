@@ -36,6 +36,30 @@ fn links_are_followed_and_kept() {
 }
 
 #[test]
+fn names_that_need_care_stay_one_line_and_are_patched() {
+    let tree = Tree::new();
+    let names = ["a b", "+++ b\n+++ b/etc/x", "\"q\"", "back\\slash", "\u{7}bell", "größe"];
+    let host = tree.sysroot();
+    let mut plan = Plan::default();
+    for (index, name) in names.iter().enumerate() {
+        let path = format!("/boot/{name}.conf");
+        if index % 2 == 0 {
+            tree.write(&path, "old\n");
+        }
+        plan.file(&host, path, Some(Contents::text("new\n"))).unwrap();
+    }
+    plan.command(Command::new(["dracut", "/boot/it's\n# run: x"]));
+    let mut text = Vec::new();
+    write_diff(&plan, &mut text).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.ends_with("# run: dracut $'/boot/it\\'s\\012# run: x'\n"), "{text}");
+    patch(&tree, &plan);
+    for name in names {
+        assert_eq!(tree.read(&format!("/boot/{name}.conf")), "new\n", "{text}");
+    }
+}
+
+#[test]
 fn a_plan_is_a_patch_and_commands() {
     let tree = Tree::new();
     tree.write("/etc/old", "1\n2\n3\n4\n5\n6\n7\n8");
