@@ -7,6 +7,7 @@ mod hostile;
 mod packaged;
 #[path = "../place/mod.rs"]
 mod place;
+mod project;
 mod real;
 mod sudo;
 mod tree;

@@ -32,7 +32,10 @@ fn everything_that_is_written_under_sudo_is_the_users() {
     std::fs::copy(fake(), place.path("fake-qemu")).unwrap();
     let (script, fake) = (place.path("script.json"), place.path("fake-qemu"));
     write("qemu", &format!("#!/bin/sh\nid -u > ran-by\nFAKE_GUEST={script} exec {fake} \"$@\"\n"));
-    write("kireji.toml", "[target.edu]\nimage = \"haiku.image\"\nbuild = \"sh -c 'id -u > built-by'\"\n");
+    write(
+        "kireji.toml",
+        "[target.edu]\nimage = \"haiku.image\"\nbuild = \"sh -c 'id -u > built-by'\"\n",
+    );
     write("note", "hello");
     let qemu = place.0.path().join("qemu");
     std::fs::set_permissions(&qemu, PermissionsExt::from_mode(0o755)).unwrap();
@@ -46,7 +49,8 @@ fn everything_that_is_written_under_sudo_is_the_users() {
         let known = [("SUDO_UID", "54321"), ("SUDO_GID", "54321"), ("HOME", "/root")];
         command.envs(known).current_dir(place.0.path()).output().unwrap()
     };
-    let words = ["--driver", "legacy", "--emulate", "edu", "--junit", "j.xml", "--put", "note:home/note"];
+    let words =
+        ["--driver", "legacy", "--emulate", "edu", "--junit", "j.xml", "--put", "note:home/note"];
     let ended = as_sudo(begin().arg("edu").args(words).args(["--get", "home/note:back"]));
     assert_eq!(ended.status.code(), Some(0), "{}", text(&ended.stderr));
     let mut report = Command::new(env!("CARGO_BIN_EXE_kireji"));

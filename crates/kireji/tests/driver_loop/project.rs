@@ -1,14 +1,11 @@
 //! The project file on the command line: what a word means, and where a run keeps what it leaves.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod place;
-
 use std::path::Path;
 use std::process::{Command, Output};
 
-use place::{Place, fake, text};
 use testkit::fake_guest::Script;
+
+use crate::place::{Place, fake, text};
 
 fn kireji(place: &Place) -> Command {
     let program = Path::new(env!("CARGO_BIN_EXE_kireji"));
