@@ -104,4 +104,7 @@ fn what_reaches_beyond_a_project_is_refused_until_it_is_trusted() {
     assert_eq!(run(&["--emulate", "edu"]).status.code(), Some(0));
     project(&place, &format!("{target}allow = [\"data-loss=OTHER\"]\n"));
     assert_eq!(run(&["--emulate", "edu"]).status.code(), Some(10));
+    // Elsewhere there is no project.
+    let elsewhere = place.kireji(&["trust"]);
+    assert_eq!(elsewhere.status.code(), Some(2), "{}", text(&elsewhere.stderr));
 }
