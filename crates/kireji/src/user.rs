@@ -59,10 +59,8 @@ pub(crate) fn of_sudo(host: &Sysroot, uid: u32, gid: u32) -> (User, Option<PathB
 /// of root's in its place (sudoers(5), `secure_path`), and was itself started with the user's. Else it
 /// is that of the nearest process above that is the user's own.
 pub(crate) fn path_of_sudo(host: &Sysroot, uid: u32) -> Option<String> {
-    let is_sudo = |process: &Above| {
-        let program = process.program(host);
-        program.is_some_and(|program| SUDO.contains(&&*program)) && process.is_of(host, 0)
-    };
+    let is_sudo =
+        |process: &Above| process.program(host).is_some_and(|program| SUDO.contains(&&*program));
     let sudo = above(host).find(is_sudo);
     let own = || above(host).find(|process| process.is_of(host, uid));
     let path = sudo.or_else(own)?.variable(host, "PATH")?;
@@ -104,7 +102,8 @@ mod tests {
         let status = |uid: u32| format!("Uid:\t{uid}\t{uid}\t{uid}\t{uid}\n");
         tree.write("/proc/self/stat", "90 (kireji) S 80 1");
         tree.write("/proc/80/stat", "80 (sudo) S 70 1");
-        tree.write("/proc/80/status", status(0));
+        // Its real user is who called it.
+        tree.write("/proc/80/status", "Uid:\t1000\t0\t0\t0\n");
         tree.write("/proc/80/environ", "PATH=/home/tester/bin:/usr/bin\0HOME=/x\0");
         tree.write("/proc/70/stat", "70 (sh) S 1 1");
         tree.write("/proc/70/status", status(1000));
@@ -114,7 +113,6 @@ mod tests {
         assert_eq!(path(&tree).as_deref(), Some("/opt/bin"));
         tree.link("/proc/80/exe", "/usr/bin/sudo");
         assert_eq!(path(&tree).as_deref(), Some("/home/tester/bin:/usr/bin"));
-        tree.write("/proc/80/status", status(1000));
         tree.write("/proc/80/environ", "PATH=\0");
         assert_eq!(path(&tree), None);
     }
