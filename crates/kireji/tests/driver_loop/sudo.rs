@@ -21,7 +21,7 @@ fn below(directory: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn everything_that_is_written_under_sudo_is_the_users() {
-    if !rustix::process::geteuid().is_root() {
+    if !testkit::only_root::is_root() {
         // Only root can become a user.
         return;
     }
