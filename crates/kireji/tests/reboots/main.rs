@@ -249,3 +249,12 @@ fn initramfs_tools_and_unified_images() {
 fn dracut_and_grub_with_entries_on_uefi() {
     with_system("dracut-grub-bls-uefi", &uefi(), |computer| whole_way(computer, ":"));
 }
+
+#[test]
+#[ignore = "reboots for minutes: `cargo xtask test --lab full` runs it"]
+fn a_trial_of_an_entry_on_uefi() {
+    with_system("dracut-grub-bls-uefi", &uefi(), |computer| {
+        start(computer, ":");
+        trial(computer);
+    });
+}
