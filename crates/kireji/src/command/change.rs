@@ -7,6 +7,7 @@ use reserve::apply::{Applier, ApplyError, Conflict, SystemDisk};
 use reserve::boot::{Boot, Clue};
 use reserve::goal::{self, Goal, PlanError};
 use reserve::instructions::{self, Told};
+use reserve::parameters::ParameterError;
 use reserve::plan::{self, Plan};
 use reserve::proof;
 use reserve::reservation::{ReservationError, Reservations};
@@ -282,13 +283,17 @@ fn plan_error(error: PlanError, is_root: bool) -> CommandError {
         PlanError::Loaders { clues } => clues.iter().map(said).collect(),
         _ => Vec::new(),
     };
+    let is_untraced = matches!(error, PlanError::Parameters(ParameterError::Untraced { .. }));
     // Of images that root alone may read, others cannot tell who built them.
     let is_hidden = matches!(error, PlanError::Unmeasured { .. }) && !is_root;
     let error = CommandError::from_source(exit, error);
     let error = reasons.into_iter().fold(error, CommandError::reason);
-    match is_hidden {
-        true => error.hint("as root, all images can be read"),
-        false => error,
+    match (is_hidden, is_untraced) {
+        (true, _) => error.hint("as root, all images can be read"),
+        (_, true) => error.hint(
+            "take it out by hand; if it is in no file any more, build the boot loader's menu again",
+        ),
+        _ => error,
     }
 }
 

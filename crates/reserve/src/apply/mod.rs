@@ -419,7 +419,7 @@ impl<'a> Applier<'a> {
         let again = commands.into_iter().filter(|(index, _)| begun.contains(index));
         let again: Vec<_> = again.collect();
         let ran = self.run(again.iter().cloned(), &mut journal);
-        let is_compared = built.is_some();
+        let is_compared = built.is_some() && record.commands.iter().all(Command::is_seen);
         let differences = match built {
             Some(built) if !again.is_empty() => {
                 built.differences(&Built::read(self.host)?, (&left, &found), self.host)

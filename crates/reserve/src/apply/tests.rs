@@ -256,6 +256,16 @@ fn what_cannot_be_built_is_told_where_it_is_as_it_was() {
     let failure = "`image` failed (exit status: 1): no space";
     assert_eq!(undone.failure.as_deref(), Some(failure));
     assert_eq!(all(&tree), start);
+
+    // What goes where nobody looks might be other than it was.
+    let mut plan = plan(&tree);
+    plan.command(Command::new(["proxmox-boot-tool", "refresh"]));
+    Applier::new(&host, &machine, &machine).apply(&plan).unwrap();
+    for (path, (_, contents)) in start.iter().filter(|(path, _)| path.starts_with("boot/")) {
+        tree.write(&format!("/{path}"), contents.as_deref().unwrap_or_default());
+    }
+    tree.remove("/boot/proxmox-boot-tool");
+    assert!(Applier::new(&host, &SystemDisk, &programs).undo().is_err());
 }
 
 #[test]

@@ -93,6 +93,13 @@ impl Command {
         self
     }
 
+    /// Whether all that it does can be seen in what is built on the host, as what goes to partitions
+    /// that are not mounted, or to the firmware's variables, cannot.
+    pub(crate) fn is_seen(&self) -> bool {
+        let is_elsewhere = self.words.first().is_some_and(|program| program == "proxmox-boot-tool");
+        self.inverse.is_none() && !is_elsewhere
+    }
+
     /// The command to run when what was done is taken back.
     #[must_use]
     pub fn to_take_back(&self) -> Self {
