@@ -241,7 +241,12 @@ impl AsUser<'_> {
             .args(&program.args)
             .stdin(program.stdin.clone())
             .limit(program.limit);
-        Ok(Program { directory: program.directory.clone(), apart: program.apart, ..launched })
+        Ok(Program {
+            directory: program.directory.clone(),
+            apart: program.apart,
+            holds: program.holds.clone(),
+            ..launched
+        })
     }
 }
 

@@ -30,7 +30,7 @@ pub use clock::{Clock, SystemClock};
 pub use journal::Journal;
 pub use measured::Measured;
 pub use owner::Owner;
-pub use runner::{Finished, Program, RunError, Runner, SystemRunner, attach};
+pub use runner::{Finished, Program, RunError, Runner, SystemRunner, attach, is_held};
 pub use sysroot::{
     ArchiveError, DeviceNumber, Directory, MANIFEST, Manifest, Node, NodeKind, ReadError, Record,
     Sysroot, pack,

@@ -1,15 +1,18 @@
 //! Programs, started as argument vectors, bounded in time and output.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 /// What is kept of each output stream, in bytes; the rest is read and dropped, so that the program
@@ -37,6 +40,8 @@ pub struct Program {
     pub limit: Duration,
     /// Whether it gets a process group of its own, where the terminal's Ctrl-C does not reach it.
     pub apart: bool,
+    /// A file that is locked as long as it runs, or anything that it started; made if it is not there.
+    pub holds: Option<PathBuf>,
 }
 
 impl Program {
@@ -49,6 +54,7 @@ impl Program {
             stdin: Vec::new(),
             limit: Duration::from_secs(10),
             apart: false,
+            holds: None,
         }
     }
 
@@ -84,6 +90,14 @@ impl Program {
     #[must_use]
     pub fn apart(mut self) -> Self {
         self.apart = true;
+        self
+    }
+
+    /// Has the program, and all that it starts, hold this file, which [`is_held`] tells even after
+    /// this process has ended.
+    #[must_use]
+    pub fn holding(mut self, file: impl Into<PathBuf>) -> Self {
+        self.holds = Some(file.into());
         self
     }
 
@@ -180,8 +194,24 @@ pub trait Runner: std::fmt::Debug {
 /// # Errors
 /// It cannot be started, or its end not be waited for.
 pub fn attach(program: &Program) -> Result<ExitStatus, RunError> {
-    let mut child = command(program).spawn().map_err(not_started(program))?;
+    let mut child = start(program, &mut command(program))?;
     child.wait().map_err(lost(program))
+}
+
+/// Whether a program still runs, or something that it started, that [holds](Program::holding) a file.
+///
+/// # Errors
+/// The file is there, and cannot be opened or locked.
+pub fn is_held(file: &Path) -> io::Result<bool> {
+    let file = match File::open(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        other => other?,
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
 }
 
 /// Runs programs on this machine.
@@ -192,7 +222,7 @@ impl Runner for SystemRunner {
     fn run(&self, program: &Program) -> Result<Finished, RunError> {
         let mut command = command(program);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(not_started(program))?;
+        let mut child = start(program, &mut command)?;
         let stdout = child.stdout.take().map(drain);
         let stderr = child.stderr.take().map(drain);
         if let Some(mut pipe) = child.stdin.take() {
@@ -217,7 +247,7 @@ impl Runner for SystemRunner {
             // This process's own ends of the pipe go with the command.
             let mut command = command(program);
             command.stdin(Stdio::null()).stdout(writer).stderr(both);
-            command.spawn().map_err(not_started(program))?
+            start(program, &mut command)?
         };
         let left = || program.limit.saturating_sub(started.elapsed());
         let pidfd = pidfd(&child).map_err(lost(program))?;
@@ -261,6 +291,26 @@ fn command(program: &Program) -> Command {
         command.process_group(0);
     }
     command
+}
+
+/// Starts the program. The lock is that of all the processes that have the file open, so it stays when
+/// this one closes it.
+fn start(program: &Program, command: &mut Command) -> Result<Child, RunError> {
+    let held = program.holds.as_deref().map(hold).transpose().map_err(not_started(program))?;
+    let child = command.spawn().map_err(not_started(program));
+    drop(held);
+    child
+}
+
+/// Opens and locks a file, for programs to have it too.
+fn hold(path: &Path) -> io::Result<OwnedFd> {
+    /// Scripts give the numbers below ten other meanings.
+    const LEAST: i32 = 100;
+    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+    file.lock_shared()?;
+    let held = fcntl_dupfd_cloexec(&file, LEAST)?;
+    fcntl_setfd(&held, FdFlags::empty())?;
+    Ok(held)
 }
 
 fn not_started(program: &Program) -> impl FnOnce(io::Error) -> RunError {
@@ -392,6 +442,26 @@ mod tests {
         let ours = rustix::process::getpgrp().as_raw_nonzero().to_string();
         assert_eq!(group(stat.clone()), ours);
         assert_ne!(group(stat.apart()), ours);
+    }
+
+    #[test]
+    fn what_a_program_leaves_running_holds_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("running");
+        assert!(!is_held(&file).unwrap());
+        let program = |script: &str| Program::new("sh").args(["-c", script]).holding(&file);
+        let done = SystemRunner.run(&program("true")).unwrap();
+        assert!(done.status.success() && !is_held(&file).unwrap());
+        let done = SystemRunner.run(&program("sleep 600 > /dev/null 2>&1 & echo $!")).unwrap();
+        assert!(is_held(&file).unwrap());
+        let left = String::from_utf8(done.stdout).unwrap().trim().parse().unwrap();
+        let left = Pid::from_raw(left).unwrap();
+        rustix::process::kill_process(left, Signal::KILL).unwrap();
+        let started = Instant::now();
+        while is_held(&file).unwrap() {
+            assert!(started.elapsed() < Duration::from_secs(60));
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 
     #[test]

@@ -240,19 +240,24 @@ pub(super) fn apply_error(error: ApplyError, context: &mut Context<'_>) -> Comma
     let exit = match &error {
         ApplyError::Read(error) if error.is_denied() => Exit::Permission,
         ApplyError::Foreign(_) => Exit::Refused,
-        ApplyError::Locked => Exit::Busy,
+        ApplyError::Locked | ApplyError::Running { .. } => Exit::Busy,
         ApplyError::Disk { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
             Exit::NoSpace
         }
         ApplyError::Nothing => Exit::Usage,
         _ => Exit::HostCannot,
     };
-    let is_foreign = matches!(error, ApplyError::Foreign(_));
+    let hint = match &error {
+        ApplyError::Foreign(_) => {
+            Some("bring the two together by hand, as kireji left it or as it wants it")
+        }
+        ApplyError::Running { .. } => {
+            Some("when it has ended, `kireji recover` takes the change back")
+        }
+        _ => None,
+    };
     let error = CommandError::from_source(exit, error);
-    match is_foreign {
-        true => error.hint("bring the two together by hand, as kireji left it or as it wants it"),
-        false => error,
-    }
+    hint.into_iter().fold(error, CommandError::hint)
 }
 
 fn write_conflict(conflict: &Conflict, out: &mut dyn io::Write) -> io::Result<()> {

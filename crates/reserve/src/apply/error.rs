@@ -18,6 +18,12 @@ pub enum ApplyError {
     /// Another process is at it.
     #[error("another process of kireji changes what this host boots with")]
     Locked,
+    /// What a change that was cut off had started has not ended.
+    #[error("a program still runs that was started for a change that was cut off: {command}")]
+    Running {
+        /// The command.
+        command: String,
+    },
     /// The journal cannot be written or read.
     #[error("the journal of changes fails")]
     Journal(#[from] JournalError),

@@ -49,6 +49,9 @@ const BUILT_LIMIT: u64 = 256 << 20;
 /// Held while something goes on.
 const LOCK: &str = "/var/lib/kireji/lock";
 
+/// Held by each command of a change as long as it runs, even when kireji is gone.
+const RUNNING: &str = "/var/lib/kireji/running";
+
 /// How often the lock is tried, and how long is waited between.
 const LOCK_TRIES: u32 = 50;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
@@ -107,9 +110,7 @@ impl<'a> Applier<'a> {
         let _lock = self.lock()?;
         self.finish_pending()?;
         let record = self.keep(plan)?;
-        let path = self.host.locate(JOURNAL);
-        let header = Header { number: record.number, is_undo: false };
-        let mut journal = Journal::create(&path, &header)?;
+        let mut journal = self.begin(Header { number: record.number, is_undo: false })?;
         // The record gets its name behind the journal: one without the other was carried out.
         let outcome = self
             .place(&record)
@@ -120,7 +121,11 @@ impl<'a> Applier<'a> {
                 journal.remove()?;
                 return Err(failure);
             }
-            return match self.take_back(record, journal) {
+            let is_over = match failure {
+                ApplyError::Run { .. } => self.await_commands(&record),
+                _ => Ok(()),
+            };
+            return match is_over.and_then(|()| self.take_back(record, journal)) {
                 Ok(_) => Err(failure),
                 Err(error) => Err(ApplyError::NotTakenBack {
                     failure: Box::new(failure),
@@ -145,9 +150,14 @@ impl<'a> Applier<'a> {
         }
         let record = self.records()?.pop().ok_or(ApplyError::Nothing)?;
         self.check(&record)?;
-        let header = Header { number: record.number, is_undo: true };
-        let journal = Journal::create(&self.host.locate(JOURNAL), &header)?;
+        let journal = self.begin(Header { number: record.number, is_undo: true })?;
         self.take_back(record, journal)
+    }
+
+    fn begin(&self, header: Header) -> Result<Journal, ApplyError> {
+        // What an earlier command has left running for good holds another file then.
+        journal::remove(&self.host.locate(RUNNING))?;
+        Ok(Journal::create(&self.host.locate(JOURNAL), &header)?)
     }
 
     /// Takes back what was cut off; returns whether there was something.
@@ -339,7 +349,8 @@ impl<'a> Applier<'a> {
         for (index, command) in commands {
             let intent = journal.intent(&Step::Command(index))?;
             let run = |source| ApplyError::Run { command: command.to_string(), source };
-            let done = self.runner.run(&command.program()).map_err(run)?;
+            let program = command.program().holding(self.host.locate(RUNNING));
+            let done = self.runner.run(&program).map_err(run)?;
             if !done.status.success() {
                 let said = String::from_utf8_lossy(&done.stderr).trim().to_owned();
                 let start = said.char_indices().rev().nth(1000).map_or(0, |(at, _)| at);
@@ -367,7 +378,28 @@ impl<'a> Applier<'a> {
             return Ok(Some(Undone::default()));
         }
         let record = Record::read(self.host, read.header.number)?;
+        self.await_commands(&record)?;
         self.take_back(record, Journal::reopen(&path)?).map(Some)
+    }
+
+    /// Waits a while for the end of what was started for a change and outlived it: what it writes
+    /// would come behind what is built again.
+    fn await_commands(&self, record: &Record) -> Result<(), ApplyError> {
+        let running = self.host.locate(RUNNING);
+        for _ in 0..LOCK_TRIES {
+            let held = host::is_held(&running);
+            if !held.map_err(|source| ApplyError::Disk { path: RUNNING.into(), source })? {
+                return Ok(());
+            }
+            std::thread::sleep(LOCK_PAUSE);
+        }
+        let read = journal::read::<Header, Step>(&self.host.locate(JOURNAL))?;
+        let last = read.entries.iter().rev().find_map(|entry| match entry.step {
+            Step::Command(index) => record.commands.get(index),
+            Step::File(_) => None,
+        });
+        let command = last.map_or_else(|| RUNNING.to_owned(), ToString::to_string);
+        Err(ApplyError::Running { command })
     }
 
     /// Sees that all can be taken back, before any file is touched.

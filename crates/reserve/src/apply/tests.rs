@@ -6,7 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::ExitStatus;
 
-use host::{Finished, Program, RunError};
+use host::{Finished, Program, RunError, SystemRunner};
 use testkit::tree::Tree;
 
 use super::*;
@@ -505,4 +505,49 @@ fn an_undo_is_finished_whatever_happens() {
     for fault in [Fault::KillAfter, Fault::KillWithin] {
         assert_eq!(survives(undo, and_others, fault), points, "{fault:?}");
     }
+}
+
+/// Programs of a shell that goes on in the background, as a generator does whose kireji was killed.
+#[derive(Debug)]
+struct Orphan<'a> {
+    file: &'a Path,
+}
+
+impl Runner for Orphan<'_> {
+    fn run(&self, program: &Program) -> Result<Finished, RunError> {
+        let script = "(until [ -e \"$1\" ]; do sleep 0.05; done; rm \"$1\") > /dev/null 2>&1 &";
+        let started = Program::new("sh").args(["-c", script, "sh"]).arg(self.file);
+        SystemRunner.run(&Program { holds: program.holds.clone(), ..started }).unwrap();
+        resume_unwind(Box::new(Killed));
+    }
+}
+
+#[test]
+fn what_a_killed_change_left_running_is_waited_for() {
+    let tree = tree();
+    let host = tree.sysroot();
+    let start = all(&tree);
+    let end = tree.locate("/var/end");
+    let orphan = Orphan { file: &end };
+    let applier = Applier::new(&host, &SystemDisk, &orphan);
+    catch_unwind(AssertUnwindSafe(|| applier.apply(&plan(&tree)))).unwrap_err();
+    let next = Machine::new(&tree);
+    let applier = Applier::new(&host, &next, &next);
+    let touched = all(&tree);
+    let error = applier.recover().unwrap_err();
+    assert!(matches!(&error, ApplyError::Running { command } if command == "image"), "{error}");
+    assert_eq!(all(&tree), touched);
+    assert!(applier.is_pending());
+    std::fs::write(&end, "").unwrap();
+    for _ in 0..100 {
+        match applier.recover() {
+            Err(ApplyError::Running { .. }) => {}
+            other => {
+                assert!(other.unwrap());
+                break;
+            }
+        }
+    }
+    assert_eq!(all(&tree), start);
+    assert!(!applier.is_pending());
 }
