@@ -5,6 +5,7 @@
 //! Taking back compares each file with what it was and will be, so it can be cut off anywhere and
 //! begun again; a plan that was cut off is taken back by the next command that may write.
 
+mod commands;
 mod disk;
 mod error;
 mod fit;
@@ -28,6 +29,7 @@ use host::{Journal, Runner, Sysroot};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use commands::begun;
 use record::Reversal;
 
 use crate::built::{Built, Difference, Marks};
@@ -48,9 +50,6 @@ const OURS: Access = Access { mode: 0o600, owner: None };
 const BUILT_LIMIT: u64 = 256 << 20;
 /// Held while something goes on.
 const LOCK: &str = "/var/lib/kireji/lock";
-
-/// Held by each command of a change as long as it runs, even when kireji is gone.
-const RUNNING: &str = "/var/lib/kireji/running";
 
 /// How often the lock is tried, and how long is waited between.
 const LOCK_TRIES: u32 = 50;
@@ -152,12 +151,6 @@ impl<'a> Applier<'a> {
         self.check(&record)?;
         let journal = self.begin(Header { number: record.number, is_undo: true })?;
         self.take_back(record, journal)
-    }
-
-    fn begin(&self, header: Header) -> Result<Journal, ApplyError> {
-        // What an earlier command has left running for good holds another file then.
-        journal::remove(&self.host.locate(RUNNING))?;
-        Ok(Journal::create(&self.host.locate(JOURNAL), &header)?)
     }
 
     /// Takes back what was cut off; returns whether there was something.
@@ -341,30 +334,6 @@ impl<'a> Applier<'a> {
         self.run(record.commands.iter().cloned().enumerate(), journal)
     }
 
-    fn run(
-        &self,
-        commands: impl Iterator<Item = (usize, Command)>,
-        journal: &mut Journal,
-    ) -> Result<(), ApplyError> {
-        for (index, command) in commands {
-            let intent = journal.intent(&Step::Command(index))?;
-            let run = |source| ApplyError::Run { command: command.to_string(), source };
-            let program = command.program().holding(self.host.locate(RUNNING));
-            let done = self.runner.run(&program).map_err(run)?;
-            if !done.status.success() {
-                let said = String::from_utf8_lossy(&done.stderr).trim().to_owned();
-                let start = said.char_indices().rev().nth(1000).map_or(0, |(at, _)| at);
-                return Err(ApplyError::Command {
-                    command: command.to_string(),
-                    status: done.status,
-                    said: said[start..].to_owned(),
-                });
-            }
-            journal.done(intent)?;
-        }
-        Ok(())
-    }
-
     fn finish_pending(&self) -> Result<Option<Undone>, ApplyError> {
         if !self.is_pending() {
             return Ok(None);
@@ -380,26 +349,6 @@ impl<'a> Applier<'a> {
         let record = Record::read(self.host, read.header.number)?;
         self.await_commands(&record)?;
         self.take_back(record, Journal::reopen(&path)?).map(Some)
-    }
-
-    /// Waits a while for the end of what was started for a change and outlived it: what it writes
-    /// would come behind what is built again.
-    fn await_commands(&self, record: &Record) -> Result<(), ApplyError> {
-        let running = self.host.locate(RUNNING);
-        for _ in 0..LOCK_TRIES {
-            let held = host::is_held(&running);
-            if !held.map_err(|source| ApplyError::Disk { path: RUNNING.into(), source })? {
-                return Ok(());
-            }
-            std::thread::sleep(LOCK_PAUSE);
-        }
-        let read = journal::read::<Header, Step>(&self.host.locate(JOURNAL))?;
-        let last = read.entries.iter().rev().find_map(|entry| match entry.step {
-            Step::Command(index) => record.commands.get(index),
-            Step::File(_) => None,
-        });
-        let command = last.map_or_else(|| RUNNING.to_owned(), ToString::to_string);
-        Err(ApplyError::Running { command })
     }
 
     /// Sees that all can be taken back, before any file is touched.
@@ -511,20 +460,6 @@ impl<'a> Applier<'a> {
 
 fn encoded(state: &impl Serialize) -> Result<Vec<u8>, ApplyError> {
     serde_json::to_vec(state).map_err(|error| ApplyError::Damaged { what: error.to_string() })
-}
-
-/// The commands, by index, that have touched something as far as the journal knows: only their work
-/// has to be done over from the files as they were.
-fn begun(journal: &Path, record: &Record) -> Result<Vec<usize>, ApplyError> {
-    let read = journal::read::<Header, Step>(journal)?;
-    if read.header.is_undo {
-        return Ok((0..record.commands.len()).collect());
-    }
-    let commands = read.entries.iter().filter_map(|entry| match entry.step {
-        Step::Command(index) => Some(index),
-        Step::File(_) => None,
-    });
-    Ok(commands.collect())
 }
 
 /// Where a file is written before it gets its name.

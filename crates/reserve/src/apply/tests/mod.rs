@@ -1,6 +1,8 @@
+mod faults;
+mod journal;
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -30,16 +32,16 @@ struct Killed;
 /// A machine whose disk and programs fail or kill at one point.
 #[derive(Debug)]
 struct Machine<'a> {
-    tree: &'a Tree,
+    root: &'a Path,
     fault: Cell<Option<(usize, Fault)>>,
     points: Cell<usize>,
     commands: RefCell<Vec<String>>,
 }
 
 impl<'a> Machine<'a> {
-    fn new(tree: &'a Tree) -> Self {
+    fn new(root: &'a Path) -> Self {
         let (fault, points) = (Cell::new(None), Cell::new(0));
-        Self { tree, fault, points, commands: RefCell::default() }
+        Self { root, fault, points, commands: RefCell::default() }
     }
 
     fn at(&self, act: impl FnOnce() -> io::Result<()>, within: impl FnOnce()) -> io::Result<()> {
@@ -99,14 +101,13 @@ impl Runner for Machine<'_> {
     /// Each command builds a file of what is configured.
     fn run(&self, program: &Program) -> Result<Finished, RunError> {
         let name = program.executable.display().to_string();
-        let built = format!("/boot/{name}");
+        let built = self.root.join("boot").join(&name);
         let build = || {
             let configuration: Vec<_> =
-                all(self.tree).into_iter().filter(|(path, _)| path.starts_with("etc")).collect();
-            self.tree.write(&built, format!("{configuration:?}"));
-            Ok(())
+                all(self.root).into_iter().filter(|(path, _)| path.starts_with("etc")).collect();
+            std::fs::write(&built, format!("{configuration:?}"))
         };
-        let done = self.at(build, || self.tree.write(&built, "half"));
+        let done = self.at(build, || std::fs::write(&built, "half").unwrap());
         self.commands.borrow_mut().push(name);
         let code = if done.is_ok() { 0 } else { 1 };
         let status = ExitStatus::from_raw(code << 8);
@@ -115,13 +116,13 @@ impl Runner for Machine<'_> {
 }
 
 /// Every file and directory but our own state, with contents and permission bits.
-fn all(tree: &Tree) -> BTreeMap<String, (u32, Option<Vec<u8>>)> {
+fn all(root: &Path) -> BTreeMap<String, (u32, Option<Vec<u8>>)> {
     let mut found = BTreeMap::new();
-    let mut ahead = vec![tree.root().to_owned()];
+    let mut ahead = vec![root.to_owned()];
     while let Some(directory) = ahead.pop() {
         for entry in std::fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
-            let name = path.strip_prefix(tree.root()).unwrap().display().to_string();
+            let name = path.strip_prefix(root).unwrap().display().to_string();
             if name.starts_with("var") {
                 continue;
             }
@@ -144,21 +145,20 @@ fn tree() -> Tree {
     tree.write("/etc/old", [0xff, 0]);
     tree.directory("/boot");
     tree.directory("/var/lib");
-    let machine = Machine::new(&tree);
+    let machine = Machine::new(tree.root());
     for command in ["image", "menu"] {
         machine.run(&Program::new(command)).unwrap();
     }
     tree
 }
 
-fn plan(tree: &Tree) -> Plan {
-    let host = tree.sysroot();
+fn plan(host: &Sysroot) -> Plan {
     let mut plan = Plan::default();
     let grub = Contents { bytes: b"A=2\nB=1\nC=1\nD=1\n".to_vec(), mode: 0o640 };
-    plan.file(&host, "/etc/default/grub", Some(grub)).unwrap();
-    plan.file(&host, "/etc/kireji/reservations", Some(Contents::text("list\n"))).unwrap();
-    plan.file(&host, "/etc/hooks/deep/hook", Some(Contents::program("#!/bin/sh\n"))).unwrap();
-    plan.file(&host, "/etc/old", None).unwrap();
+    plan.file(host, "/etc/default/grub", Some(grub)).unwrap();
+    plan.file(host, "/etc/kireji/reservations", Some(Contents::text("list\n"))).unwrap();
+    plan.file(host, "/etc/hooks/deep/hook", Some(Contents::program("#!/bin/sh\n"))).unwrap();
+    plan.file(host, "/etc/old", None).unwrap();
     plan.command(Command::new(["image"]));
     plan.command(Command::new(["menu"]));
     plan
@@ -168,10 +168,10 @@ fn plan(tree: &Tree) -> Plan {
 fn what_is_applied_is_undone_byte_for_byte() {
     let tree = tree();
     let host = tree.sysroot();
-    let start = all(&tree);
-    let machine = Machine::new(&tree);
+    let start = all(tree.root());
+    let machine = Machine::new(tree.root());
     let applier = Applier::new(&host, &machine, &machine);
-    applier.apply(&plan(&tree)).unwrap();
+    applier.apply(&plan(&tree.sysroot())).unwrap();
     assert_eq!(tree.read("/etc/default/grub"), "A=2\nB=1\nC=1\nD=1\n");
     assert_eq!(host.node("/etc/hooks/deep/hook").unwrap().mode, 0o755);
     assert_eq!(host.node("/etc/default/grub").unwrap().mode, 0o640);
@@ -179,7 +179,7 @@ fn what_is_applied_is_undone_byte_for_byte() {
     assert!(!host.exists("/etc/old") && !applier.is_pending());
     assert_eq!(applier.records().unwrap().len(), 1);
     applier.undo().unwrap();
-    assert_eq!(all(&tree), start);
+    assert_eq!(all(tree.root()), start);
     assert!(matches!(applier.undo(), Err(ApplyError::Nothing)));
     assert_eq!(*machine.commands.borrow(), ["image", "menu", "image", "menu"]);
 }
@@ -190,14 +190,14 @@ fn taking_back_runs_only_what_had_run() {
     for (point, expected) in [(20, &[][..]), (26, &["image"][..]), (27, &["image", "menu"])] {
         let tree = tree();
         let host = tree.sysroot();
-        let start = all(&tree);
-        let machine = Machine::new(&tree);
+        let start = all(tree.root());
+        let machine = Machine::new(tree.root());
         machine.fault.set(Some((point, Fault::Fail)));
         let applier = Applier::new(&host, &machine, &machine);
-        applier.apply(&plan(&tree)).unwrap_err();
+        applier.apply(&plan(&tree.sysroot())).unwrap_err();
         let ran = machine.commands.borrow();
         assert_eq!(ran[ran.len() / 2..], *expected, "{point}");
-        assert_eq!(all(&tree), start, "{point}");
+        assert_eq!(all(tree.root()), start, "{point}");
     }
 }
 
@@ -225,17 +225,17 @@ fn what_could_not_be_built_need_not_be_built_again() {
     for builds_first in [false, true] {
         let tree = tree();
         let host = tree.sysroot();
-        let start = all(&tree);
+        let start = all(tree.root());
         let programs = NoRoom { tree: &tree, builds_first: Cell::new(builds_first) };
         let applier = Applier::new(&host, &SystemDisk, &programs);
-        let error = applier.apply(&plan(&tree)).unwrap_err();
+        let error = applier.apply(&plan(&tree.sysroot())).unwrap_err();
         // What is half built is not forgotten.
         assert_eq!(applier.is_pending(), builds_first, "{error}");
         assert_eq!(matches!(error, ApplyError::NotTakenBack { .. }), builds_first, "{error}");
         assert_eq!(applier.recover().is_err(), builds_first);
-        let machine = Machine::new(&tree);
+        let machine = Machine::new(tree.root());
         Applier::new(&host, &machine, &machine).recover().unwrap();
-        assert_eq!(all(&tree), start);
+        assert_eq!(all(tree.root()), start);
         assert!(!applier.is_pending());
     }
 }
@@ -244,9 +244,9 @@ fn what_could_not_be_built_need_not_be_built_again() {
 fn what_cannot_be_built_is_told_where_it_is_as_it_was() {
     let tree = tree();
     let host = tree.sysroot();
-    let machine = Machine::new(&tree);
-    let start = all(&tree);
-    Applier::new(&host, &machine, &machine).apply(&plan(&tree)).unwrap();
+    let machine = Machine::new(tree.root());
+    let start = all(tree.root());
+    Applier::new(&host, &machine, &machine).apply(&plan(&tree.sysroot())).unwrap();
     let built: Vec<_> = start.iter().filter(|(path, _)| path.starts_with("boot/")).collect();
     for (path, (_, contents)) in built {
         tree.write(&format!("/{path}"), contents.as_deref().unwrap_or_default());
@@ -255,10 +255,10 @@ fn what_cannot_be_built_is_told_where_it_is_as_it_was() {
     let undone = Applier::new(&host, &SystemDisk, &programs).undo().unwrap();
     let failure = "`image` failed (exit status: 1): no space";
     assert_eq!(undone.failure.as_deref(), Some(failure));
-    assert_eq!(all(&tree), start);
+    assert_eq!(all(tree.root()), start);
 
     // What goes where nobody looks might be other than it was.
-    let mut plan = plan(&tree);
+    let mut plan = plan(&tree.sysroot());
     plan.command(Command::new(["proxmox-boot-tool", "refresh"]));
     Applier::new(&host, &machine, &machine).apply(&plan).unwrap();
     for (path, (_, contents)) in start.iter().filter(|(path, _)| path.starts_with("boot/")) {
@@ -280,9 +280,9 @@ fn a_file_that_comes_back_has_its_label() {
     let label = b"system_u:object_r:modules_conf_t:s0\0";
     let flags = rustix::fs::XattrFlags::empty();
     rustix::fs::fsetxattr(&file, "security.selinux", label, flags).unwrap();
-    let machine = Machine::new(&tree);
+    let machine = Machine::new(tree.root());
     let applier = Applier::new(&host, &machine, &machine);
-    applier.apply(&plan(&tree)).unwrap();
+    applier.apply(&plan(&tree.sysroot())).unwrap();
     assert!(!host.exists("/etc/old"));
     applier.undo().unwrap();
     let found = disk::label(&tree.locate("/etc/old")).unwrap();
@@ -295,8 +295,8 @@ fn directories_of_ours_go_with_their_last_file_and_come_back() {
     tree.write("/etc/kireji/reservations", "list\n");
     tree.write("/usr/lib/50kireji/hook", "hook\n");
     let host = tree.sysroot();
-    let start = all(&tree);
-    let machine = Machine::new(&tree);
+    let start = all(tree.root());
+    let machine = Machine::new(tree.root());
     let applier = Applier::new(&host, &machine, &machine);
     let mut plan = Plan::default();
     plan.file(&host, "/etc/kireji/reservations", None).unwrap();
@@ -305,21 +305,21 @@ fn directories_of_ours_go_with_their_last_file_and_come_back() {
     assert!(!host.exists("/etc/kireji") && !host.exists("/usr/lib/50kireji"));
     assert!(host.exists("/etc") && host.exists("/usr/lib"));
     applier.undo().unwrap();
-    assert_eq!(all(&tree), start);
+    assert_eq!(all(tree.root()), start);
 }
 
 #[test]
 fn what_others_changed_is_not_overwritten() {
     let tree = tree();
     let host = tree.sysroot();
-    let machine = Machine::new(&tree);
+    let machine = Machine::new(tree.root());
     let applier = Applier::new(&host, &machine, &machine);
-    let made = plan(&tree);
+    let made = plan(&tree.sysroot());
     tree.write("/etc/old", "else");
     assert!(matches!(applier.apply(&made), Err(ApplyError::Stale { .. })));
-    applier.apply(&plan(&tree)).unwrap();
+    applier.apply(&plan(&tree.sysroot())).unwrap();
     tree.write("/etc/default/grub", "A=3\nB=1\nC=1\nD=1\n");
-    let after = all(&tree);
+    let after = all(tree.root());
     let error = applier.undo().unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -333,25 +333,25 @@ fn what_others_changed_is_not_overwritten() {
     };
     assert!(shown(conflict.theirs()).contains("-A=2\n+A=3\n"));
     assert!(shown(conflict.ours()).contains("-A=2\n+A=1\n"));
-    assert_eq!(all(&tree), after, "nothing was touched");
+    assert_eq!(all(tree.root()), after, "nothing was touched");
 
     // A file of ours that they made theirs is not removed.
     tree.write("/etc/default/grub", "A=2\nB=1\nC=1\nD=1\n");
     tree.write("/etc/hooks/deep/hook", "#!/bin/sh\ntheirs\n");
-    let after = all(&tree);
+    let after = all(tree.root());
     let error = applier.undo().unwrap_err();
     assert!(error.to_string().starts_with("/etc/hooks/deep/hook was changed"), "{error}");
-    assert_eq!(all(&tree), after, "nothing was touched");
+    assert_eq!(all(tree.root()), after, "nothing was touched");
 }
 
 #[test]
 fn what_others_changed_elsewhere_in_a_file_stays() {
     let tree = tree();
     let host = tree.sysroot();
-    let machine = Machine::new(&tree);
+    let machine = Machine::new(tree.root());
     let applier = Applier::new(&host, &machine, &machine);
-    let start = all(&tree);
-    applier.apply(&plan(&tree)).unwrap();
+    let start = all(tree.root());
+    applier.apply(&plan(&tree.sysroot())).unwrap();
     tree.write("/etc/default/grub", "A=2\nB=1\nC=1\nD=9\n# mine\n");
     let mode = std::fs::Permissions::from_mode(0o600);
     std::fs::set_permissions(tree.locate("/etc/default/grub"), mode).unwrap();
@@ -365,7 +365,7 @@ fn what_others_changed_elsewhere_in_a_file_stays() {
         files.retain(|path, _| !path.starts_with("boot/") && path != "etc/default/grub");
         files
     };
-    assert_eq!(others(all(&tree)), others(start));
+    assert_eq!(others(all(tree.root())), others(start));
     let built: Vec<_> = undone.differences.iter().map(|one| one.path.as_str()).collect();
     assert_eq!(built, ["/boot/image", "/boot/menu"]);
 }
@@ -374,12 +374,12 @@ fn what_others_changed_elsewhere_in_a_file_stays() {
 fn what_is_built_again_is_compared_with_what_was_built() {
     let tree = tree();
     let host = tree.sysroot();
-    let machine = Machine::new(&tree);
+    let machine = Machine::new(tree.root());
     let applier = Applier::new(&host, &machine, &machine);
-    applier.apply(&plan(&tree)).unwrap();
+    applier.apply(&plan(&tree.sysroot())).unwrap();
     assert_eq!(applier.undo().unwrap().differences, []);
     // A file that nobody keeps count of finds its way in.
-    applier.apply(&plan(&tree)).unwrap();
+    applier.apply(&plan(&tree.sysroot())).unwrap();
     tree.write("/etc/other", "new\n");
     let undone = applier.undo().unwrap();
     let told: Vec<_> =
@@ -391,7 +391,7 @@ fn what_is_built_again_is_compared_with_what_was_built() {
 fn fitted(left: &str, now: &str, wanted: Option<&str>) -> Result<Option<String>, ApplyError> {
     let tree = tree();
     let host = tree.sysroot();
-    let machine = Machine::new(&tree);
+    let machine = Machine::new(tree.root());
     let applier = Applier::new(&host, &machine, &machine);
     let hook = "/etc/hooks/hook";
     let planned = |contents: Option<&str>| {
@@ -421,92 +421,6 @@ fn a_plan_keeps_what_others_changed_in_files_of_ours() {
     assert_eq!(fit(theirs, Some("a\nb\nc\nD\n")), Err(refused));
 }
 
-type Act = fn(&Applier<'_>, &Tree) -> Result<(), ApplyError>;
-
-/// Runs `act` with a fault at each of its points in turn; afterwards the next command leaves the
-/// tree at its start or at its end. Returns how many points there are.
-fn survives(act: Act, prepare: Act, fault: Fault) -> usize {
-    let end = {
-        let tree = tree();
-        let host = tree.sysroot();
-        let machine = Machine::new(&tree);
-        let applier = Applier::new(&host, &machine, &machine);
-        prepare(&applier, &tree).unwrap();
-        act(&applier, &tree).unwrap();
-        all(&tree)
-    };
-    for point in 0.. {
-        let tree = tree();
-        let host = tree.sysroot();
-        let machine = Machine::new(&tree);
-        let applier = Applier::new(&host, &machine, &machine);
-        prepare(&applier, &tree).unwrap();
-        let start = all(&tree);
-        machine.points.set(0);
-        machine.fault.set(Some((point, fault)));
-        let outcome = catch_unwind(AssertUnwindSafe(|| act(&applier, &tree)));
-        machine.fault.set(None);
-        let hit = machine.points.get() > point;
-        match outcome {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => assert!(fault == Fault::Fail, "{fault:?} {point}: {error}"),
-            Err(payload) => assert!(payload.is::<Killed>(), "{fault:?} {point}"),
-        }
-        // The process is gone, and its lock with it.
-        let next = Machine::new(&tree);
-        Applier::new(&host, &next, &next)
-            .recover()
-            .unwrap_or_else(|error| panic!("{fault:?} {point}: {error}: {:?}", error.source()));
-        let now = all(&tree);
-        if now != start {
-            assert_eq!(now, end, "{fault:?} {point}");
-        }
-        let next = Applier::new(&host, &next, &next);
-        assert!(!next.is_pending());
-        let is_applied = host.exists("/etc/kireji/reservations");
-        assert_eq!(next.records().unwrap().len(), usize::from(is_applied), "{fault:?} {point}");
-        if !hit {
-            return point;
-        }
-    }
-    unreachable!("the points come to an end")
-}
-
-const FAULTS: [Fault; 4] = [Fault::KillBefore, Fault::KillAfter, Fault::KillWithin, Fault::Fail];
-
-#[test]
-fn an_apply_is_whole_or_not_at_all_whatever_happens() {
-    let apply: Act = |applier, tree| applier.apply(&plan(tree));
-    // A directory for our state and one for the record; in that, a file for each side of each file
-    // and two more, three that make it durable; then each file, the directories it needs, commands,
-    // and the marks of what they built.
-    let points = 2 + 7 + 3 + (3 + 4 + 5 + 2) + 2 + 3;
-    for fault in FAULTS {
-        assert_eq!(survives(apply, |_, _| Ok(()), fault), points, "{fault:?}");
-    }
-}
-
-#[test]
-fn an_undo_is_finished_whatever_happens() {
-    let apply: Act = |applier, tree| applier.apply(&plan(tree));
-    let undo: Act = |applier, _| applier.undo().map(drop);
-    // Each file, the directories that go, commands, and the record.
-    let points = (3 + 2 + 2 + 3) + 3 + 2 + 2 + (8 * 2 + 1);
-    for fault in FAULTS {
-        assert_eq!(survives(undo, apply, fault), points, "{fault:?}");
-    }
-    // Where somebody else changed another line since, what becomes of it is kept, and goes.
-    let points = points + 3 + 2;
-    let and_others: Act = |applier, tree| {
-        applier.apply(&plan(tree))?;
-        tree.write("/etc/default/grub", "A=2\nB=1\nC=1\nD=9\n");
-        Ok(())
-    };
-    for fault in [Fault::KillAfter, Fault::KillWithin] {
-        assert_eq!(survives(undo, and_others, fault), points, "{fault:?}");
-    }
-}
-
 /// Programs of a shell that goes on in the background, as a generator does whose kireji was killed.
 #[derive(Debug)]
 struct Orphan<'a> {
@@ -526,17 +440,17 @@ impl Runner for Orphan<'_> {
 fn what_a_killed_change_left_running_is_waited_for() {
     let tree = tree();
     let host = tree.sysroot();
-    let start = all(&tree);
+    let start = all(tree.root());
     let end = tree.locate("/var/end");
     let orphan = Orphan { file: &end };
     let applier = Applier::new(&host, &SystemDisk, &orphan);
-    catch_unwind(AssertUnwindSafe(|| applier.apply(&plan(&tree)))).unwrap_err();
-    let next = Machine::new(&tree);
+    catch_unwind(AssertUnwindSafe(|| applier.apply(&plan(&tree.sysroot())))).unwrap_err();
+    let next = Machine::new(tree.root());
     let applier = Applier::new(&host, &next, &next);
-    let touched = all(&tree);
+    let touched = all(tree.root());
     let error = applier.recover().unwrap_err();
     assert!(matches!(&error, ApplyError::Running { command } if command == "image"), "{error}");
-    assert_eq!(all(&tree), touched);
+    assert_eq!(all(tree.root()), touched);
     assert!(applier.is_pending());
     std::fs::write(&end, "").unwrap();
     for _ in 0..100 {
@@ -548,6 +462,6 @@ fn what_a_killed_change_left_running_is_waited_for() {
             }
         }
     }
-    assert_eq!(all(&tree), start);
+    assert_eq!(all(tree.root()), start);
     assert!(!applier.is_pending());
 }
