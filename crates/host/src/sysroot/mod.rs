@@ -301,7 +301,7 @@ impl Sysroot {
         };
         let mode = stat.st_mode & 0o7777;
         self.note(|record| record.mode(self, path, mode));
-        Ok(Node { kind, uid: stat.st_uid, gid: stat.st_gid, mode })
+        Ok(Node { kind, uid: stat.st_uid, gid: stat.st_gid, mode, modified: stat.st_mtime })
     }
 
     /// Reads a file as text, without white space at its ends; bytes that are not UTF-8 are

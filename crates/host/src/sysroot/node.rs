@@ -22,6 +22,8 @@ pub struct Node {
     pub gid: u32,
     /// Its permission bits (inode(7)).
     pub mode: u32,
+    /// When its contents were last changed, in seconds since 1970; in a capture, those of the capture.
+    pub modified: i64,
 }
 
 /// What a path is.

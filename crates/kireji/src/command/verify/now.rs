@@ -2,6 +2,7 @@
 //! translates and its group can be given away, and whether this boot is the one that was proved.
 
 use std::io::{ErrorKind, Read};
+use std::path::PathBuf;
 
 use host::{Measured, Sysroot};
 use pci::Host;
@@ -168,6 +169,10 @@ pub(super) fn boot(
             },
         );
     }
+    // A capture has no times of its own.
+    if context.host.is_live() {
+        add("it began with the images that are there", images(context.host, boot));
+    }
     let about = "the files of the reservation".to_owned();
     let outcome = match goal::plan(context.host, boot, goal) {
         Ok(plan) if plan.is_empty() => Outcome::Pass("nothing was changed since".to_owned()),
@@ -181,6 +186,44 @@ pub(super) fn boot(
     };
     claims.push(Claim { about, claim: "they are as they were written", outcome });
     Ok(claims)
+}
+
+/// Whether this boot may have begun with other images than those that are there now.
+fn images(host: &Sysroot, boot: &Boot) -> Outcome {
+    let began = host.text("/proc/stat").ok().and_then(|text| began(&text));
+    let Some(began) = began else {
+        return Outcome::Unmeasured("/proc/stat does not say when it began".to_owned());
+    };
+    let running: Vec<_> = boot.kernels.iter().filter(|kernel| kernel.is_running).collect();
+    let entries = boot.entries.iter().filter(|entry| !entry.is_fallback());
+    let booted = entries.filter(|entry| running.iter().any(|kernel| entry.boots(kernel)));
+    let mut images: Vec<_> = booted
+        .flat_map(|entry| std::iter::once(&entry.kernel).chain(&entry.images))
+        .chain(running.iter().filter_map(|kernel| kernel.image.as_ref()))
+        .filter_map(|path| Some((path.clone(), host.node(path).ok()?.modified)))
+        .collect();
+    images.sort();
+    images.dedup();
+    since(&images, began)
+}
+
+/// Which images were written after a boot began, at a time in seconds since 1970.
+fn since(images: &[(PathBuf, i64)], began: i64) -> Outcome {
+    let listed = |is_newer: bool| {
+        let images = images.iter().filter(|(_, written)| (*written > began) == is_newer);
+        let names: Vec<_> = images.map(|(path, _)| path.display().to_string()).collect();
+        names.join(", ")
+    };
+    match (&*listed(true), listed(false)) {
+        ("", all) if all.is_empty() => Outcome::Unmeasured("none of them is known".to_owned()),
+        ("", all) => Outcome::Pass(format!("none was written since: {all}")),
+        (newer, _) => Outcome::Unmeasured(format!("written since: {newer}")),
+    }
+}
+
+/// When a boot began, in seconds since 1970 (proc_stat(5)).
+fn began(stat: &str) -> Option<i64> {
+    stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
 }
 
 /// What the kernel's log has of the hook.
@@ -250,5 +293,21 @@ mod tests {
         assert_eq!(said(" SUBSYSTEM=pci"), None);
         assert_eq!(number("6,0,0,-;Linux version 6.12\n6,1,5,-;x\n"), Some(0));
         assert_eq!(number(""), None);
+    }
+
+    #[test]
+    fn images_that_were_written_since_the_boot_are_not_those_it_began_with() {
+        assert_eq!(began("cpu 1 2\nbtime 1700000000\nprocesses 5\n"), Some(1_700_000_000));
+        assert_eq!(began("btime x\n"), None);
+        let (kernel, image) = (("/boot/vmlinuz".into(), 5), ("/boot/initrd".into(), 9));
+        let both = [kernel.clone(), image.clone()];
+        let text = |images: &[_], began| match since(images, began) {
+            Outcome::Pass(what) => format!("PASS {what}"),
+            Outcome::Unmeasured(why) => why,
+            Outcome::Fail(why) => panic!("{why}"),
+        };
+        assert_eq!(text(&both, 9), "PASS none was written since: /boot/vmlinuz, /boot/initrd");
+        assert_eq!(text(&both, 8), "written since: /boot/initrd");
+        assert_eq!(text(&[], 8), "none of them is known");
     }
 }
