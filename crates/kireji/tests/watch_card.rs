@@ -16,7 +16,7 @@ use testkit::fake_guest::Script;
 const FUNCTIONS: [&str; 2] = ["0000:00:03.0", "0000:00:03.1"];
 
 /// The card is taken once and given back once, whatever number of its functions was named, and not
-/// between the guests.
+/// between the guests. Of its functions, the one that cannot be reset between them is told, once.
 #[test]
 fn a_card_is_held_from_the_first_round_to_the_last() {
     let directory = tempfile::tempdir().unwrap();
@@ -24,6 +24,9 @@ fn a_card_is_held_from_the_first_round_to_the_last() {
     let image = path("haiku.image");
     testkit::image::volume(Path::new(env!("CARGO_BIN_EXE_kireji")), image.as_ref(), "12M");
     let kernel = card::host(&FUNCTIONS);
+    kernel.tree.write("/proc/sys/kernel/osrelease", "6.12.0\n");
+    let resets = format!("{}/reset_method", kernel.tree.device(FUNCTIONS[0]));
+    kernel.tree.write(&resets, "flr\n");
     let script = Script::default().say("Welcome to the Haiku boot loader!\r\n");
     let (note, log) = (path("note"), path("log"));
     std::fs::write(&note, "one").unwrap();
@@ -69,4 +72,11 @@ fn a_card_is_held_from_the_first_round_to_the_last() {
         let back = format!("{address} is back on e1000e");
         assert_eq!(said().matches(&back).count(), 1, "{}", said());
     }
+    let warnings: Vec<_> =
+        said().lines().filter(|line| line.contains("reset")).map(str::to_owned).collect();
+    let warning = format!(
+        "WARNING: the kernel has no way to reset {}: each guest may find what the one before left in it",
+        FUNCTIONS[1]
+    );
+    assert_eq!(warnings, [warning], "{}", said());
 }

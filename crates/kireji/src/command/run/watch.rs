@@ -1,10 +1,12 @@
 //! `--watch`: the guest runs again whenever what it is made of has changed.
 //!
 //! The cards are taken once, before the first round, and given back once, after the last; between
-//! rounds QEMU has closed them, and the kernel resets them when QEMU opens them again. A change while
+//! rounds QEMU has closed them, and the kernel resets them, if it can, when QEMU opens them again. A
+//! change while
 //! the guest runs ends it as Ctrl-C would, and Ctrl-C ends the whole.
 
 mod changes;
+mod resets;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,7 +40,10 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, Comman
     };
     let ended = match signals.is_real() {
         true => Ok(Exit::Interrupted),
-        false => guarded(|| rounds(args, context, &signals, &watched)),
+        false => guarded(|| {
+            resets::warn(args, context)?;
+            rounds(args, context, &signals, &watched)
+        }),
     };
     match (ended, give_back::cards(&held, context)) {
         (ended, Ok(Exit::Done)) => ended,
