@@ -109,6 +109,11 @@ fn the_ways_to_reset_a_card_are_limited_and_restored() {
 }
 
 #[test]
+fn a_card_is_reset_between_guests_if_it_can_be() {
+    scenarios("intel", &[&format!("resets-between-guests {NIC} {NVME} {EDU}")]);
+}
+
+#[test]
 fn a_default_route_outside_of_the_main_table_is_not_overlooked() {
     // Linux lists the routes of all tables of IPv6 with their interfaces, and of IPv4 without.
     let script = "ip link set eth0 up; ip route add default dev eth0 table 200

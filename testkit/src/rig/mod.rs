@@ -57,6 +57,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("tells-a-fault", run::tells_a_fault),
     ("resets-are-limited", resets::are_limited),
     ("resets-of-a-run", resets::of_a_run),
+    ("resets-between-guests", resets::between_guests),
     ("runs-as-user", user::runs_as_user),
     ("survives-qemus-death", run::survives_qemus_death),
     ("survives-its-own-death", run::survives_its_own_death),

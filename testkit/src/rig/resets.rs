@@ -9,6 +9,7 @@ use pci::{Address, Function};
 use rustix::process::{Pid, Signal, kill_process};
 use vfio::selftest::{self, Options, Outcome as Found, Subject};
 use vfio::take::{HelperWriter, Keeper, Purpose, TakeError};
+use vfio::{BAR0, Device, Width};
 
 use super::command::command;
 use super::{Outcome, Rig, one, run, said};
@@ -96,4 +97,80 @@ pub(super) fn of_a_run(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
     let unknown = rig.expect(&format!("{words} --reset {missing}"), 11)?;
     rig.says(&unknown.err, &format!("cannot reset the card in the way `{missing}`"))?;
     rig.same("all are as they were", rig.bindings(functions)?, before)
+}
+
+/// A register in the first region of a card of QEMU that keeps what is written into it. A reset
+/// leaves zero in each.
+struct Keeping {
+    ids: &'static str,
+    register: u64,
+    written: u64,
+    /// What is read then.
+    kept: u64,
+    /// Whether the kernel has a reset of this function.
+    has_reset: bool,
+    /// Whether it clears the register.
+    clears: bool,
+}
+
+const KEEPING: &[Keeping] = &[
+    // INTMS, the mask of interrupts (NVM Express Base Specification 2.0, 3.1.3.3); a function level
+    // reset.
+    Keeping {
+        ids: "1b36:0010",
+        register: 0x0c,
+        written: 0x5,
+        kept: 0x5,
+        has_reset: true,
+        clears: true,
+    },
+    // RDBAL0, the base of the receive descriptors (Intel 82574 datasheet, 10.2.5.5). The kernel takes
+    // the way to D3hot and back for a reset (drivers/pci/pci.c, pci_pm_reset); QEMU's card changes
+    // nothing but its power state by that.
+    Keeping {
+        ids: "8086:10d3",
+        register: 0x2800,
+        written: 0x1234_5670,
+        kept: 0x1234_5670,
+        has_reset: true,
+        clears: false,
+    },
+    // Liveness: the inverse of what was written (docs/specs/edu.rst of QEMU).
+    Keeping {
+        ids: "1234:11e8",
+        register: 0x04,
+        written: 0x1234_5678,
+        kept: 0xedcb_a987,
+        has_reset: false,
+        clears: false,
+    },
+];
+
+/// VFIO resets a card that can be reset when it is opened and closed (vfio_pci_core_enable and
+/// vfio_pci_core_disable in drivers/vfio/pci/vfio_pci_core.c), so one guest does not find what another
+/// left; of a card that cannot, it finds all. The card is on vfio-pci all the while.
+pub(super) fn between_guests(rig: &Rig<'_>, functions: &[Address]) -> Outcome {
+    rig.take(functions)?;
+    let taken = rig.bindings(functions)?;
+    for address in functions {
+        let ids = Function::read(&rig.host, *address).map_err(said)?.ids.to_string();
+        let Some(card) = KEEPING.iter().find(|card| card.ids == ids) else {
+            return Err(format!("{ids} is no card that this scenario knows"));
+        };
+        let open = || Device::open(&rig.host, *address).map_err(said);
+        let read = |device: &Device| device.read(BAR0, card.register, Width::Double).map_err(said);
+        let first = open()?;
+        rig.same(&format!("{address} has a reset"), first.has_reset(), card.has_reset)?;
+        rig.same("the first guest finds a register clear", read(&first)?, 0)?;
+        first.write(BAR0, card.register, Width::Double, card.written).map_err(said)?;
+        rig.same("it keeps what is written", read(&first)?, card.kept)?;
+        drop(first);
+        rig.same("the card stays on vfio-pci", rig.bindings(functions)?, taken.clone())?;
+        let (what, left) = match card.clears {
+            true => ("the second guest finds it clear", 0),
+            false => ("the second guest finds what the first left", card.kept),
+        };
+        rig.same(what, read(&open()?)?, left)?;
+    }
+    Ok(())
 }
