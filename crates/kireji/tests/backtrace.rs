@@ -182,7 +182,7 @@ fn the_line_of_a_driver_is_shown_in_its_source() {
         assert!(told.contains(part), "{part}\n{told}");
     }
     // gdb reads them where the trace has them, and what it is told is well-formed.
-    let gdb = [&args[..], &["--gdb"]].concat();
+    let gdb = [&["--gdb"], &args[..]].concat();
     let told = kireji(directory.path(), &gdb, log.as_bytes());
     let line = text(&told.stdout);
     assert!(line.starts_with("gdb -ex 'add-symbol-file \""), "{line}");

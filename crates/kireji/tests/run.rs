@@ -116,11 +116,16 @@ fn what_qemu_cannot_do_is_told_before_the_card_is_taken() {
 #[test]
 fn a_dry_run_prints_arguments_and_makes_nothing() {
     let place = Place::new();
-    let ended = place.run("good.image", &["--device", NIC, "--accel", "tcg", "--dry-run", "--gdb"]);
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = free.local_addr().expect("its number").port();
+    drop(free);
+    let gdb = format!("--gdb={port}");
+    let ended = place.run("good.image", &["--device", NIC, "--accel", "tcg", "--dry-run", &gdb]);
     assert_eq!(ended.exit, Exit::Done, "{}", ended.err);
     assert!(ended.out.lines().any(|line| line.starts_with("vfio-pci,host=0000:00:03.0")));
     // Nobody else's machine reaches the stub.
-    assert!(ended.out.contains("-gdb\ntcp:127.0.0.1:1234\n"), "{}", ended.out);
+    let stub = format!("-gdb\ntcp:127.0.0.1:{port}\n");
+    assert!(ended.out.contains(&stub), "{}", ended.out);
     assert!(!place.kernel.tree.locate("/home").exists());
     assert!(!place.kernel.tree.locate("/run").exists());
 }
@@ -171,7 +176,8 @@ fn what_the_host_has_not_got_is_told_before_the_card_is_taken() {
     place.kernel.tree.write("/sys/bus/usb/devices/1-2/idVendor", "046d\n");
     place.kernel.tree.write("/sys/bus/usb/devices/1-2/idProduct", "c31c\n");
     let busy = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let forward = format!("{}:80", busy.local_addr().expect("its number").port());
+    let busy_port = busy.local_addr().expect("its number").port();
+    let (forward, gdb) = (format!("{busy_port}:80"), format!("--gdb={busy_port}"));
     let (nowhere, file) = (place.path("nowhere"), place.path("good.image"));
     for (words, exit, says) in [
         (&["--romfile", &nowhere][..], Exit::Usage, "nowhere"),
@@ -180,6 +186,8 @@ fn what_the_host_has_not_got_is_told_before_the_card_is_taken() {
         (&["--input", &file], Exit::Usage, "no input device"),
         (&["--forward", &forward], Exit::Busy, "cannot lead to the guest"),
         (&["--forward", "2222:22", "--forward", "2222:80"], Exit::Usage, "to two places"),
+        (&[&gdb], Exit::Busy, "cannot be QEMU's stub for gdb"),
+        (&["--gdb=2222", "--forward", "2222:22"], Exit::Usage, "both ask for port 2222"),
         (&["--usb", "1234:5678"], Exit::Usage, "no USB device 1234:5678"),
         (&["--state", "../work"], Exit::Usage, "no name for an overlay"),
         (&["--reset", "flr"], Exit::HostCannot, "in the way `flr`"),

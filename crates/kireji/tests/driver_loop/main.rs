@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod gdb;
 mod hostile;
 mod packaged;
 #[path = "../place/mod.rs"]
@@ -316,24 +317,6 @@ fn a_guest_that_is_kept_has_its_verdict() {
         assert!(before.contains(says) && !err.contains("stopping the guest"), "{err}");
         assert_eq!(err.matches("\npanic: ").count(), usize::from(code == 21), "{err}");
     }
-}
-
-/// With gdb a person looks, as long as they want.
-#[test]
-fn a_guest_that_panicked_waits_for_gdb() {
-    let place = Place::new();
-    let script = said(&format!("{CLAIM}{LOADED}{PANIC}")).debugger("");
-    let ended = place.run_driver(&script, &["--gdb", "--timeout", "6", "--json"]);
-    let err = text(&ended.stderr);
-    assert_eq!(ended.status.code(), Some(21), "{err}");
-    assert!(err.contains("gdb -ex 'target remote 127.0.0.1:1234'"), "{err}");
-    let out = text(&ended.stdout);
-    let last = out.lines().rfind(|line| line.contains("\"event\":\"stopping\"")).unwrap();
-    let last: serde_json::Value = serde_json::from_str(last).unwrap();
-    assert!(last["ms"].as_u64() >= Some(6000), "{out}");
-    let run: serde_json::Value = serde_json::from_str(out.lines().next().unwrap()).unwrap();
-    let log = Path::new(run["directory"].as_str().unwrap()).join("serial.log");
-    assert!(!std::fs::read_to_string(log).unwrap().contains("kdebug> bt"));
 }
 
 /// A genuine crash of a driver, whose debugger answers as it did then.

@@ -48,6 +48,7 @@ pub struct Args {
         long,
         value_name = "HOST:PORT",
         num_args = 0..=1,
+        require_equals = true,
         default_missing_value = "localhost:1234",
         conflicts_with_all = ["json", "all"]
     )]

@@ -66,6 +66,9 @@ pub(super) fn options(args: &Args) -> Result<(), CommandError> {
     let mut ports: Vec<_> =
         args.forward.iter().map(|forward| forward.host).filter(|port| *port != 0).collect();
     ports.sort_unstable();
+    if let Some(port) = args.gdb.filter(|port| ports.contains(port)) {
+        return usage(format!("`--forward` and `--gdb` both ask for port {port}"));
+    }
     match ports.windows(2).find(|pair| pair[0] == pair[1]) {
         Some(pair) => usage(format!("`--forward` leads port {} to two places", pair[0])),
         None => Ok(()),
@@ -91,7 +94,12 @@ pub(super) fn host(
         as_user(user, || input(device)).map_err(|error| denied(error, user))??;
     }
     for port in args.forward.iter().map(|forward| forward.host).filter(|port| *port != 0) {
-        as_user(user, || listen(port)).map_err(|error| denied(error, user))??;
+        let (fails, hint) = ("cannot lead to the guest", "`--forward`, or 0 for any free one");
+        as_user(user, || listen(port, fails, hint)).map_err(|error| denied(error, user))??;
+    }
+    if let Some(port) = args.gdb {
+        let (fails, hint) = ("cannot be QEMU's stub for gdb", "`--gdb=PORT`");
+        as_user(user, || listen(port, fails, hint)).map_err(|error| denied(error, user))??;
     }
     Ok(())
 }
@@ -125,18 +133,18 @@ fn input(path: &Path) -> Result<(), CommandError> {
         .map_err(|errno| file("--input", path, errno.into()))
 }
 
-/// Listens for a moment where QEMU will.
-fn listen(port: u16) -> Result<(), CommandError> {
+/// Listens for a moment where QEMU will. If that does not work, the error says what the port `fails`
+/// to be, and by what another is chosen.
+fn listen(port: u16, fails: &str, choice: &str) -> Result<(), CommandError> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(drop).map_err(|error| {
         let exit = match error.kind() {
             io::ErrorKind::AddrInUse => Exit::Busy,
             io::ErrorKind::PermissionDenied => Exit::Permission,
             _ => Exit::HostCannot,
         };
-        let message = format!("port {port} of this host cannot lead to the guest");
-        CommandError::new(exit, message)
+        CommandError::new(exit, format!("port {port} of this host {fails}"))
             .reason(error.to_string())
-            .hint("choose another with `--forward`, or 0 for any free one")
+            .hint(format!("choose another with {choice}"))
     })
 }
 

@@ -254,9 +254,16 @@ mod tests {
             let line = super::super::project::Line::try_parse_from(words).unwrap();
             super::goal(&line.args, Vec::new(), None, Accelerator::Kvm, 1)
         };
+        let port = |words: &[&str]| {
+            let line = super::super::project::Line::try_parse_from(words);
+            line.map(|line| (line.args.gdb, line.args.image.is_some())).ok()
+        };
+        // What follows is no port.
+        assert_eq!(port(&["--gdb", "x.iso"]), Some((Some(1234), true)));
+        assert_eq!(port(&["--gdb=0"]), None);
         assert_eq!(goal(&[]).idle, Some(IDLE));
         assert_eq!(goal(&["--gdb"]).idle, None);
-        assert_eq!(goal(&["--gdb", "1", "--idle-timeout", "9"]).idle, Some(Duration::from_secs(9)));
+        assert_eq!(goal(&["--gdb=1", "--idle-timeout", "9"]).idle, Some(Duration::from_secs(9)));
     }
 
     #[test]

@@ -166,7 +166,9 @@ pub struct Args {
         long,
         value_name = "PORT",
         num_args = 0..=1,
+        require_equals = true,
         default_missing_value = "1234",
+        value_parser = clap::value_parser!(u16).range(1..),
         help_heading = "Run"
     )]
     gdb: Option<u16>,
