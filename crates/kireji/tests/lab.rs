@@ -114,6 +114,11 @@ fn a_card_is_reset_between_guests_if_it_can_be() {
 }
 
 #[test]
+fn cards_are_held_over_the_guests_of_a_watch() {
+    scenarios("intel", &[&format!("watch-holds {NIC} {EDU}")]);
+}
+
+#[test]
 fn a_default_route_outside_of_the_main_table_is_not_overlooked() {
     // Linux lists the routes of all tables of IPv6 with their interfaces, and of IPv4 without.
     let script = "ip link set eth0 up; ip route add default dev eth0 table 200

@@ -18,6 +18,7 @@ mod run;
 mod selftest;
 mod unwell;
 mod user;
+mod watch;
 
 use std::fmt::{Debug, Display};
 
@@ -58,6 +59,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("resets-are-limited", resets::are_limited),
     ("resets-of-a-run", resets::of_a_run),
     ("resets-between-guests", resets::between_guests),
+    ("watch-holds", watch::holds),
     ("runs-as-user", user::runs_as_user),
     ("survives-qemus-death", run::survives_qemus_death),
     ("survives-its-own-death", run::survives_its_own_death),
