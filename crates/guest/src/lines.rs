@@ -1,5 +1,7 @@
 //! A stream of bytes, line by line.
 
+use memchr::memchr2;
+
 /// The longest line that is kept, in bytes. A record of the reference guest holds a few dozen lines
 /// of its kernel's log at most.
 pub(crate) const LINE_LIMIT: usize = 256 << 10;
@@ -13,25 +15,33 @@ pub(crate) struct Lines {
 
 impl Lines {
     /// Takes bytes, and shows each line that is whole and not empty, without its end.
-    pub(crate) fn feed(&mut self, bytes: &[u8], mut show: impl FnMut(&[u8])) {
-        for piece in bytes.split_inclusive(|byte| matches!(byte, b'\n' | b'\r')) {
-            let (text, has_ended) = match piece.split_last() {
-                Some((b'\n' | b'\r', text)) => (text, true),
-                _ => (piece, false),
-            };
-            if self.line.len() + text.len() > LINE_LIMIT {
-                self.is_overlong = true;
+    pub(crate) fn feed(&mut self, mut bytes: &[u8], mut show: impl FnMut(&[u8])) {
+        while let Some(at) = memchr2(b'\n', b'\r', bytes) {
+            let (text, rest) = (&bytes[..at], &bytes[at + 1..]);
+            // Most lines come whole, and need no copy.
+            if self.line.is_empty() && !self.is_overlong && text.len() <= LINE_LIMIT {
+                if !text.is_empty() {
+                    show(text);
+                }
+            } else {
+                self.append(text);
+                if !std::mem::take(&mut self.is_overlong) {
+                    show(&self.line);
+                }
                 self.line.clear();
             }
-            if !self.is_overlong {
-                self.line.extend_from_slice(text);
-            }
-            if has_ended {
-                let line = std::mem::take(&mut self.line);
-                if !std::mem::take(&mut self.is_overlong) && !line.is_empty() {
-                    show(&line);
-                }
-            }
+            bytes = rest;
+        }
+        self.append(bytes);
+    }
+
+    fn append(&mut self, text: &[u8]) {
+        if self.line.len() + text.len() > LINE_LIMIT {
+            self.is_overlong = true;
+            self.line.clear();
+        }
+        if !self.is_overlong {
+            self.line.extend_from_slice(text);
         }
     }
 

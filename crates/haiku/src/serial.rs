@@ -8,6 +8,17 @@
 /// (src/system/kernel/debug/debug.cpp, `kgets` of its command loop).
 pub const PROMPT: &str = "kdebug> ";
 
+/// What a line has in it that says something; one that has none of these says nothing.
+pub const WORDS: [&str; 7] = [
+    PROMPT,
+    "Welcome to Kernel Debugging Land...",
+    "Welcome to the Haiku boot loader!",
+    "Welcome to kernel debugger output!",
+    "Mounted boot partition: ",
+    "PANIC: ",
+    "Double Fault!",
+];
+
 /// Something that a line says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sign<'a> {
@@ -74,6 +85,8 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(sign(line), expected, "{line:?}");
+            let has_word = WORDS.iter().any(|word| line.contains(word));
+            assert!(has_word || expected.is_none(), "{line:?}");
         }
     }
 

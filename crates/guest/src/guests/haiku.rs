@@ -5,6 +5,7 @@ mod evidence;
 mod goal;
 mod judge;
 mod observer;
+mod words;
 
 pub use self::goal::{Driver, Goal, Pattern, PatternError};
 

@@ -1,9 +1,9 @@
 //! What a line says of a function of the guest: whose line it is, which function it names, and
 //! whether it takes that function or denies it.
 
-use haiku::loading::{Place, event, names_address, names_place};
+use haiku::loading::{Numbers, Place, event};
 
-use super::goal::{Found, Quote};
+use super::goal::{Driver, Found, Quote};
 
 /// First words of lines of the kernel and of its parts for buses, which tell of every card. They
 /// are no driver's own for being the beginning of its name.
@@ -51,27 +51,54 @@ fn is_kernels(line: &str) -> bool {
     line.starts_with("PCI:  ") || line.starts_with("PCI: [dom ") || event(line).is_some()
 }
 
+/// The word that a line begins with.
+fn first_word(line: &[u8]) -> &str {
+    let length = line.iter().take_while(|byte| is_word(char::from(**byte))).count();
+    str::from_utf8(&line[..length]).unwrap_or_default()
+}
+
+/// Whether a word is a driver's name, or the name goes on after it, or it after the name.
+fn is_name(word: &str, name: &str) -> bool {
+    let is_end = |rest: &str| rest.is_empty() || rest.starts_with(['_', '-']);
+    let is_longer = without(word, name)
+        .is_some_and(|rest| is_end(rest) || rest.starts_with(|c: char| c.is_ascii_digit()));
+    let is_part = || word.len() >= 3 && without(name, word).is_some_and(is_end);
+    is_longer || is_part() && !is_kernels_word(word)
+}
+
+/// What follows on a beginning, in large or small letters.
+fn without<'a>(text: &'a str, beginning: &str) -> Option<&'a str> {
+    let (first, rest) = text.split_at_checked(beginning.len())?;
+    first.eq_ignore_ascii_case(beginning).then_some(rest)
+}
+
+fn is_kernels_word(word: &str) -> bool {
+    KERNELS.iter().any(|known| known.eq_ignore_ascii_case(word))
+}
+
+/// Whether some driver may have begun a line with this word and `: `.
+fn is_speaker(word: &str) -> bool {
+    (3..=SPEAKER).contains(&word.len()) && !is_kernels_word(word)
+}
+
+/// Whether a line may be of one of these drivers or of another, by how it begins.
+pub(super) fn may_be_said(line: &[u8], drivers: &[Driver]) -> bool {
+    let word = first_word(line);
+    let is_said = || line[word.len()..].starts_with(b": ") && is_speaker(word);
+    !word.is_empty() && (drivers.iter().any(|driver| is_name(word, &driver.name)) || is_said())
+}
+
 /// Whether a line is the own of the driver of this name: its first word is the name, or the name
 /// goes on after it, or it after the name.
 pub(super) fn is_own(line: &str, name: &str) -> bool {
-    let end = line.find(|c| !is_word(c)).unwrap_or(line.len());
-    let (word, name) = (line[..end].to_ascii_lowercase(), name.to_ascii_lowercase());
-    let is_end = |rest: &str| rest.is_empty() || rest.starts_with(['_', '-']);
-    let is_longer = word
-        .strip_prefix(&name)
-        .is_some_and(|rest| is_end(rest) || rest.starts_with(|c: char| c.is_ascii_digit()));
-    let is_part = word.len() >= 3
-        && !KERNELS.contains(&&*word)
-        && name.strip_prefix(&word).is_some_and(is_end);
-    (is_longer || is_part) && !is_kernels(line)
+    is_name(first_word(line.as_bytes()), name) && !is_kernels(line)
 }
 
 /// Who says a line that some driver may have said: it begins with who speaks, and that is not the
 /// kernel.
 pub(super) fn speaker(line: &str) -> Option<&str> {
     let (speaker, _) = line.split_once(": ")?;
-    let is_name = (3..=SPEAKER).contains(&speaker.len()) && speaker.chars().all(is_word);
-    let is_driver = is_name && !KERNELS.contains(&&*speaker.to_ascii_lowercase());
+    let is_driver = speaker == first_word(line.as_bytes()) && is_speaker(speaker);
     (is_driver && !is_kernels(line)).then_some(speaker)
 }
 
@@ -93,8 +120,9 @@ pub(super) fn named(line: &str, functions: &[Found]) -> Option<Place> {
         let first = places.next()?;
         Some(places.all(|place| place == first).then_some(first))
     };
-    only(&|found| names_place(line, found.place))
-        .or_else(|| only(&|found| found.regions.iter().any(|at| names_address(line, *at))))?
+    let numbers = Numbers::of(line);
+    only(&|found| numbers.name_place(found.place))
+        .or_else(|| only(&|found| found.regions.iter().any(|at| numbers.name_address(*at))))?
 }
 
 #[cfg(test)]

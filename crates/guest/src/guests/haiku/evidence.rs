@@ -9,6 +9,7 @@ use haiku::test_run::{Read, Reader, Tested};
 
 use super::claim::{self, Word};
 use super::goal::{Driver, Found, Goal, Quote};
+use super::words::{Last, RUNNING, Words, plain, quoted};
 use crate::guests::Sign;
 
 /// Functions that are remembered; a machine of ours has some thirty.
@@ -17,8 +18,6 @@ const FUNCTIONS: usize = 1024;
 const RIVALS: usize = 16;
 /// Functions of a program's stack that are kept; the debug server tells fifty.
 const STACK: usize = 50;
-/// Characters of a line that are quoted.
-const QUOTED: usize = 300;
 
 /// How far a boot has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,7 +84,9 @@ pub(super) struct Evidence {
     pub(super) boots: u32,
     pub(super) boot: Boot,
     /// The last line with anything in it that the guest said before its debugger had the word.
-    pub(super) last: Option<Quote>,
+    pub(super) last: Last,
+    /// Tells the lines that are worth reading.
+    words: Words,
     /// What puts together what the command says.
     reader: Reader,
 }
@@ -135,20 +136,44 @@ impl Boot {
 impl Evidence {
     pub(super) fn new(goal: &Goal) -> Self {
         let marker = goal.test.as_ref().map_or("", |test| &test.marker);
-        let reader = Reader::new(marker);
-        Self { boot: Boot::new(goal.drivers.len()), reader, ..Self::default() }
+        Self {
+            boot: Boot::new(goal.drivers.len()),
+            words: Words::new(marker),
+            reader: Reader::new(marker),
+            ..Self::default()
+        }
     }
 
     /// Takes a line.
-    pub(super) fn line(&mut self, raw: &str, goal: &Goal, signs: &mut Vec<Sign>) {
+    pub(super) fn line(&mut self, raw: &[u8], goal: &Goal, signs: &mut Vec<Sign>) {
         self.lines += 1;
         let line = &*plain(raw);
+        // A guest may write for ever what means nothing, and that is not read any closer.
+        let may_tell = self.may_tell(line, goal);
+        if may_tell || self.awaits_line(goal) {
+            let text = String::from_utf8_lossy(line);
+            if may_tell {
+                self.told(&text, goal, signs);
+            }
+            self.compare(&text, goal, signs);
+        }
+        if self.boot.panic.is_none() && !self.boot.in_debugger {
+            self.last.keep(self.lines, line);
+        }
+    }
+
+    fn may_tell(&self, line: &[u8], goal: &Goal) -> bool {
+        let boot = &self.boot;
+        self.words.may_tell(line)
+            || boot.crashed.is_some() && boot.stack.len() < STACK
+            || !goal.drivers.is_empty() && claim::may_be_said(line, &goal.drivers)
+    }
+
+    /// Takes a line that may say something.
+    fn told(&mut self, line: &str, goal: &Goal, signs: &mut Vec<Sign>) {
         let number = self.lines;
         let quote = || Quote { line: number, text: quoted(line) };
-        self.boot_line(line, goal, &quote(), signs);
-        if !line.trim().is_empty() && self.boot.panic.is_none() && !self.boot.in_debugger {
-            self.last = Some(quote());
-        }
+        self.boot_line(line, goal, &quote, signs);
         // What the debugger prints is not what a driver does.
         if self.boot.in_debugger {
             return;
@@ -173,6 +198,20 @@ impl Evidence {
             self.event(event, goal, &quote(), signs);
         }
         self.said(line, goal, &quote);
+    }
+
+    /// Whether each line is to be compared with a pattern.
+    fn awaits_line(&self, goal: &Goal) -> bool {
+        let boot = &self.boot;
+        let awaits = boot.until.is_none() && goal.until.is_some();
+        !boot.in_debugger && (awaits || boot.failed.is_none() && !goal.fail.is_empty())
+    }
+
+    fn compare(&mut self, line: &str, goal: &Goal, signs: &mut Vec<Sign>) {
+        if self.boot.in_debugger {
+            return;
+        }
+        let quote = || Quote { line: self.lines, text: quoted(line) };
         if self.boot.until.is_none() && goal.until.as_ref().is_some_and(|p| p.matches(line)) {
             self.boot.until = Some(quote());
             signs.push(Sign::Marked { line: quoted(line) });
@@ -210,7 +249,13 @@ impl Evidence {
         }
     }
 
-    fn boot_line(&mut self, line: &str, goal: &Goal, quote: &Quote, signs: &mut Vec<Sign>) {
+    fn boot_line(
+        &mut self,
+        line: &str,
+        goal: &Goal,
+        quote: &dyn Fn() -> Quote,
+        signs: &mut Vec<Sign>,
+    ) {
         match serial::sign(line) {
             Some(serial::Sign::Loader) => {
                 // A new boot forgets the one before it.
@@ -224,12 +269,12 @@ impl Evidence {
             Some(serial::Sign::Panic(reason)) if self.boot.panic.is_none() => {
                 let text = quoted(reason);
                 signs.push(Sign::Panicked { reason: text.clone() });
-                self.boot.panic = Some(Quote { line: quote.line, text });
+                self.boot.panic = Some(Quote { text, ..quote() });
             }
             Some(serial::Sign::Debugger) => self.enter_debugger(signs),
             Some(serial::Sign::Panic(_)) | None => {}
         }
-        let is_running = line.starts_with("Thread ") && line.contains(" running on CPU ");
+        let is_running = line.starts_with("Thread ") && line.contains(RUNNING);
         if self.boot.in_debugger && is_running && self.boot.thread.is_none() {
             self.boot.thread = Some(quoted(line.trim_end()));
         }
@@ -335,48 +380,12 @@ fn directory(own: &str, other: &str) -> bool {
     below(own).is_some_and(|own| below(other) == Some(own))
 }
 
-/// The beginning of a line, for a quotation.
-fn quoted(line: &str) -> String {
-    line.trim_end().chars().take(QUOTED).collect()
-}
-
-/// A line without control sequences (ECMA-48 5.4) and the prefix that syslogd gives it.
-fn plain(line: &str) -> std::borrow::Cow<'_, str> {
-    let line = line.strip_prefix("KERN: ").unwrap_or(line);
-    if !line.contains('\x1b') {
-        return line.into();
-    }
-    let mut text = String::with_capacity(line.len());
-    let mut rest = line;
-    while let Some((before, sequence)) = rest.split_once('\x1b') {
-        text.push_str(before);
-        let Some(parameters) = sequence.strip_prefix('[') else {
-            rest = sequence;
-            continue;
-        };
-        let end = parameters.find(|c: char| ('@'..='~').contains(&c));
-        rest = end.and_then(|end| parameters.get(end + 1..)).unwrap_or_default();
-    }
-    text.push_str(rest);
-    text.into()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use haiku::test_run::Test;
+    use proptest::prelude::*;
 
-    #[test]
-    fn styles_and_prefixes_are_no_part_of_a_line() {
-        for (line, expected) in [
-            ("\x1b[33medu:\x1b[0m hello", "edu: hello"),
-            ("KERN: edu: hello", "edu: hello"),
-            ("\x1b[2J\x1b[01;01Hx", "x"),
-            ("cut \x1b[33", "cut "),
-            ("\x1bcx", "cx"),
-        ] {
-            assert_eq!(plain(line), expected);
-        }
-    }
+    use super::*;
 
     #[test]
     fn directories_are_compared_below_dev() {
@@ -385,5 +394,85 @@ mod tests {
         assert!(directory(own, &format!("{packaged}misc/mem")));
         assert!(!directory(own, &format!("{packaged}null")));
         assert!(!directory(own, "/boot/system/add-ons/kernel/drivers/bin/mem"));
+    }
+
+    fn goal() -> Goal {
+        let driver = Driver {
+            name: "edu_test".into(),
+            sha256: String::new(),
+            paths: vec!["/boot/drivers/dev/misc/edu_test".into()],
+            modules: vec!["drivers/misc/edu/driver_v1".into()],
+            has_card: true,
+        };
+        Goal {
+            drivers: vec![driver],
+            until: "all (good|fine)".parse().ok(),
+            fail: "it .* bad".parse().into_iter().collect(),
+            test: Some(Test { command: "true".into(), marker: "m4rk3r".into() }),
+            ..Goal::default()
+        }
+    }
+
+    /// Pieces of lines that say something, and others.
+    const PIECES: [&[u8]; 30] = [
+        b"Welcome to the Haiku boot loader!",
+        b"Welcome to kernel debugger output!",
+        b"Mounted boot partition: /dev/disk/x",
+        b"PANIC: because",
+        b"Double Fault!",
+        b"kdebug> ",
+        b"Thread 7 \"a\" running on CPU 0",
+        b"PCI: [dom 0, bus  0] bus   0, device  2, function  0: vendor 1234, device 11e8, rev",
+        b"PCI:   base reg 0: host c1000000, pci c1000000, size 00100000, flags 00",
+        b"loaded driver /boot/drivers/dev/misc/edu_test",
+        b"loaded driver /boot/system/dev/misc/edu_test",
+        b"publish device: node 0x1, path a, module drivers/misc/edu/driver_v1",
+        b"Could not load kernel add-on \"/boot/drivers/dev/misc/edu_test\": none",
+        b"Duplicate module name (drivers/misc/edu/driver_v1) detected",
+        b"edu_test: found at 0:2.0",
+        b"EDU: bar at 0xc1000000",
+        b"edu_test0",
+        b"other_driver: takes 0:2.0",
+        b"other_driver: no card at 0:2.0",
+        b"debug_server: Thread 84 entered the debugger: Segment violation",
+        b"stack trace, current PC 0x1b2c  main + 0x1a:",
+        b"  (0x7f00)  0x1b2c  main + 0x20",
+        b"m4rk3r 0 0 AAAA",
+        b"m4rk3r 0 end 0 1 2",
+        b"m4rk3r 1 end 0 1 2",
+        b"all good",
+        b"it is all bad",
+        b"KERN: ",
+        b"\x1b[33m",
+        b" \xe2\x80\x83\t",
+    ];
+
+    proptest! {
+        #[test]
+        fn what_is_left_unread_tells_nothing(
+            lines in prop::collection::vec(
+                prop::collection::vec(
+                    prop_oneof![
+                        4 => prop::sample::select(PIECES.to_vec()).prop_map(<[u8]>::to_vec),
+                        1 => prop::collection::vec(any::<u8>(), 0..4),
+                    ],
+                    0..4,
+                ),
+                0..30,
+            ),
+            has_goal: bool,
+        ) {
+            let goal = if has_goal { goal() } else { Goal::default() };
+            let mut evidence = Evidence::new(&goal);
+            let mut thorough = Evidence { words: Words::default(), ..evidence.clone() };
+            let (mut signs, mut all) = (Vec::new(), Vec::new());
+            for line in lines {
+                evidence.line(&line.concat(), &goal, &mut signs);
+                thorough.line(&line.concat(), &goal, &mut all);
+            }
+            prop_assert_eq!(signs, all);
+            thorough.words = evidence.words.clone();
+            prop_assert_eq!(format!("{evidence:?}"), format!("{thorough:?}"));
+        }
     }
 }

@@ -212,7 +212,7 @@ fn silent(evidence: &Evidence, about: &Circumstances) -> Option<Verdict> {
 }
 
 fn last_words(verdict: Verdict, evidence: &Evidence) -> Verdict {
-    match &evidence.last {
+    match evidence.last.quote() {
         None => verdict.because("it never said anything over the serial line"),
         Some(Quote { line, text }) => {
             verdict.because(format!("its last words are line {line} of the log: {text}"))

@@ -20,6 +20,10 @@ const PROMPT_LIMIT: Duration = Duration::from_secs(10);
 /// How long a guest may take to answer to a non-maskable interrupt.
 const ANSWER: Duration = Duration::from_secs(10);
 
+/// What may wait for the debugger to be asked, in bytes: more than any answer that is waited for. A
+/// guest may write for ever while nobody asks.
+const WAITING: usize = 4 << 20;
+
 /// The observer of one run.
 #[derive(Debug, Default)]
 pub(super) struct HaikuObserver {
@@ -51,6 +55,17 @@ enum Heard {
     Prompt,
 }
 
+impl Heard {
+    /// The memory that it takes, in bytes, about.
+    fn size(&self) -> usize {
+        let text = match self {
+            Self::Line(line) => line.len(),
+            Self::Prompt => 0,
+        };
+        size_of::<Self>() + text
+    }
+}
+
 impl HaikuObserver {
     pub(super) fn new(goal: Goal) -> Self {
         Self { evidence: Evidence::new(&goal), goal, ..Self::default() }
@@ -58,18 +73,19 @@ impl HaikuObserver {
 
     /// Shows the bytes to the reader of panics.
     fn read(&mut self, bytes: &[u8]) {
+        // Only what the debugger says is of use to anybody.
+        let keeps = self.evidence.boot.in_debugger;
         let (heard, panic) = (&mut self.heard, &mut self.panic);
+        if !keeps || heard.iter().map(Heard::size).sum::<usize>() > WAITING {
+            heard.clear();
+        }
         self.reader.push(bytes, |event| match event {
-            Event::Line(line) => heard.push(Heard::Line(line.to_vec())),
-            Event::Prompt => heard.push(Heard::Prompt),
+            Event::Line(line) if keeps => heard.push(Heard::Line(line.to_vec())),
+            Event::Prompt if keeps => heard.push(Heard::Prompt),
             // The first is the cause.
             Event::Complete(complete) => drop(panic.get_or_insert(complete)),
-            Event::Begun(_) => {}
+            Event::Line(_) | Event::Prompt | Event::Begun(_) => {}
         });
-        // Only what the debugger says is of use to anybody.
-        if !self.evidence.boot.in_debugger {
-            self.heard.clear();
-        }
     }
 
     /// Whether nothing is left to wait for: all is shown, or something failed for good.
@@ -153,7 +169,7 @@ impl Observer for HaikuObserver {
         let mut signs = Vec::new();
         let (evidence, goal) = (&mut self.evidence, &self.goal);
         self.lines.feed(bytes, |line| {
-            evidence.line(&String::from_utf8_lossy(line), goal, &mut signs);
+            evidence.line(line, goal, &mut signs);
         });
         evidence.rest(self.lines.rest(), &mut signs);
         self.read(bytes);

@@ -520,3 +520,14 @@ fn resets_that_lead_to_no_volume_are_a_loop() {
     observer.feed(BOOT.as_bytes());
     assert_eq!(observer.act(Duration::ZERO).actions, [Action::AskPlaces]);
 }
+
+#[test]
+fn a_debugger_that_nobody_asks_and_that_writes_for_ever_takes_no_memory() {
+    let mut alone = watch(Goal { hands_off: true, ..goal() }, BOOT);
+    alone.feed(b"PANIC: late\r\nkdebug> ");
+    for _ in 0..64 {
+        alone.feed(&b"x\n".repeat(128 << 10));
+    }
+    let waiting: usize = alone.heard.iter().map(Heard::size).sum();
+    assert!(waiting > 0 && waiting < 3 * WAITING, "{waiting}");
+}
