@@ -26,13 +26,13 @@ fn a_card_is_held_from_the_first_round_to_the_last() {
     let kernel = card::host(&FUNCTIONS);
     kernel.tree.write("/proc/sys/kernel/osrelease", "6.12.0\n");
     let resets = format!("{}/reset_method", kernel.tree.device(FUNCTIONS[0]));
-    kernel.tree.write(&resets, "flr\n");
+    kernel.tree.write(&resets, "flr pm\n");
     let script = Script::default().say("Welcome to the Haiku boot loader!\r\n");
     let (note, log) = (path("note"), path("log"));
     std::fs::write(&note, "one").unwrap();
     let put = format!("{note}:home/note");
     let words = [&image, "--device", FUNCTIONS[0], "--device", FUNCTIONS[1], "--watch"];
-    let words = [&words[..], &["--put", &put, "--until", "never"]].concat();
+    let words = [&words[..], &["--put", &put, "--until", "never", "--reset", "flr"]].concat();
     let host = kernel.tree.sysroot();
     let drivers = || {
         FUNCTIONS.map(|address| {
@@ -59,21 +59,24 @@ fn a_card_is_held_from_the_first_round_to_the_last() {
             let first = wait(1);
             std::fs::write(&note, "number two").unwrap();
             let second = wait(2);
+            let limited = kernel.tree.read(&resets);
             // Whatever was seen, the other thread is to end.
             kill_process(getpid(), Signal::INT).unwrap();
             assert_eq!(first.unwrap(), ["vfio-pci"; 2]);
             assert_eq!(second.unwrap(), ["vfio-pci"; 2]);
+            assert_eq!(limited.trim(), "flr");
         });
         card::run(&kernel, &script, directory.path(), &words, (&mut out, &mut err))
     });
     assert_eq!(code, Exit::Interrupted, "{}", said());
     assert_eq!(drivers(), ["e1000e"; 2], "{}", said());
+    assert_eq!(kernel.tree.read(&resets).trim(), "flr pm");
     for address in FUNCTIONS {
         let back = format!("{address} is back on e1000e");
         assert_eq!(said().matches(&back).count(), 1, "{}", said());
     }
     let warnings: Vec<_> =
-        said().lines().filter(|line| line.contains("reset")).map(str::to_owned).collect();
+        said().lines().filter(|line| line.contains("WARNING")).map(str::to_owned).collect();
     let warning = format!(
         "WARNING: the kernel has no way to reset {}: each guest may find what the one before left in it",
         FUNCTIONS[1]

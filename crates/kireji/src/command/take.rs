@@ -39,8 +39,8 @@ struct Document {
     nodes: Vec<String>,
 }
 
-/// Takes cards for the runs of this process, as a person would take them, and returns the addresses
-/// under which each is returned; none if a signal came meanwhile.
+/// Takes cards for the runs of this process, as a person would take them; none if a signal came
+/// meanwhile.
 ///
 /// # Errors
 /// As [`run`]; the cards are back then, as far as they can be.
@@ -48,10 +48,8 @@ pub(super) fn hold(
     addresses: Vec<Named>,
     allowed: Allowed,
     context: &mut Context<'_>,
-) -> Result<Vec<Address>, CommandError> {
-    let args = Args { addresses, user: None, allowed, dry_run: false, json: false };
-    let taken = take(&args, None, context)?;
-    Ok(taken.iter().map(|held| held.lease.card).collect())
+) -> Result<Vec<Held>, CommandError> {
+    take(&Args { addresses, user: None, allowed, dry_run: false, json: false }, None, context)
 }
 
 /// Takes the card.

@@ -59,11 +59,14 @@ pub(super) fn select(args: &Args, context: &mut Context<'_>) -> Result<Cards, Co
         }
         leased::may_open(context, &all)?;
     }
-    if args.reset.is_some() && (functions.is_empty() || !(context.vars.is_root || args.dry_run)) {
-        let message = "`--reset` needs a card that this run takes itself";
-        return Err(CommandError::new(Exit::Usage, message));
+    // Under `--watch` it was taken before the first round.
+    let takes = args.goal.watch || !functions.is_empty();
+    if args.reset.is_some() && !(takes && (context.vars.is_root || args.dry_run)) {
+        return Err(checks::none_to_limit());
     }
-    checks::reset(context.host, args.reset, &functions)?;
+    if !functions.is_empty() {
+        checks::reset(context.host, args.reset, &functions)?;
+    }
     let mut cards: BTreeMap<Address, Vec<Address>> = BTreeMap::new();
     for address in &all {
         // A user may not read what makes up a card, but those of a device number always go together.

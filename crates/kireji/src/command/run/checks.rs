@@ -165,6 +165,11 @@ fn usb(host: &Sysroot, wanted: UsbDevice) -> Result<(), CommandError> {
     Err(CommandError::new(Exit::Usage, message).hint("`lsusb` lists those that there are"))
 }
 
+/// There is no card whose resets could be limited.
+pub(super) fn none_to_limit() -> CommandError {
+    CommandError::new(Exit::Usage, "`--reset` needs a card that this run takes itself")
+}
+
 /// Finds out whether the kernel has the way of resetting for one of the functions.
 pub(super) fn reset(
     host: &Sysroot,

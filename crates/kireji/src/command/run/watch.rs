@@ -2,8 +2,7 @@
 //!
 //! The cards are taken once, before the first round, and given back once, after the last; between
 //! rounds QEMU has closed them, and the kernel resets them, if it can, when QEMU opens them again. A
-//! change while
-//! the guest runs ends it as Ctrl-C would, and Ctrl-C ends the whole.
+//! change while the guest runs ends it as Ctrl-C would, and Ctrl-C ends the whole.
 
 mod changes;
 mod resets;
@@ -41,11 +40,13 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Result<Exit, Comman
     let ended = match signals.is_real() {
         true => Ok(Exit::Interrupted),
         false => guarded(|| {
+            resets::limit(args, &held, context)?;
             resets::warn(args, context)?;
             rounds(args, context, &signals, &watched)
         }),
     };
-    match (ended, give_back::cards(&held, context)) {
+    let cards: Vec<_> = held.iter().map(|held| held.lease.card).collect();
+    match (ended, give_back::cards(&cards, context)) {
         (ended, Ok(Exit::Done)) => ended,
         (Ok(_), returned) => returned,
         (Err(error), Ok(_)) => Err(error),

@@ -1,12 +1,37 @@
-//! Cards that stay as one guest left them when the next one starts.
+//! How cards are reset between one guest and the next, and which stay as they were left.
 
 use host::{Measured, Sysroot};
 use pci::facts::FunctionFacts;
 use pci::{Address, Function, Host};
+use vfio::take::{Held, Keeper, TakeError};
 
+use crate::command::outcome;
 use crate::{CommandError, Context};
 
-use super::super::{Args, leased};
+use super::super::{Args, checks, leased};
+
+/// Lets the kernel reset the cards that are held in the way that the run asks for only; those that
+/// do not have it keep their own.
+///
+/// # Errors
+/// No card is held, none has this way, or the kernel refuses.
+pub(super) fn limit(args: &Args, held: &[Held], context: &Context<'_>) -> Result<(), CommandError> {
+    let Some(reset) = args.reset else { return Ok(()) };
+    if held.is_empty() {
+        return Err(checks::none_to_limit());
+    }
+    let functions = held.iter().flat_map(|held| held.lease.before.iter());
+    let functions: Vec<_> = functions.map(|(address, _)| *address).collect();
+    checks::reset(context.host, args.reset, &functions)?;
+    let keeper = Keeper::new(context.host, context.writer);
+    for held in held {
+        match keeper.limit_resets(held, reset.name()) {
+            Ok(()) | Err(TakeError::NoSuchReset { .. }) => {}
+            Err(error) => return Err(outcome::take_error(error)),
+        }
+    }
+    Ok(())
+}
 
 /// Says which functions of the run, whose cards are taken, cannot be reset between guests.
 ///
