@@ -239,8 +239,10 @@ fn qemu_gets_the_environment_of_the_user_who_called_sudo() {
     let script = format!("#!/bin/sh\nenv >&2\nexec {real} \"$@\"\n");
     std::fs::write(place.path("qemu"), script).expect("a file");
     mode("qemu", 0o755);
-    std::fs::create_dir(place.path("runtime")).expect("a directory");
-    std::os::unix::fs::chown(place.path("runtime"), Some(uid), None).expect("an owner");
+    for own in ["runtime", "state", "cache"] {
+        std::fs::create_dir(place.path(own)).expect("a directory");
+        std::os::unix::fs::chown(place.path(own), Some(uid), None).expect("an owner");
+    }
     std::fs::write(place.path("roots"), "").expect("a file");
     let kireji = |args: &[&str]| {
         let ended = Command::new(env!("CARGO_BIN_EXE_kireji"))
